@@ -1,0 +1,1 @@
+"""Scripts that turn public raw data into what ``load_dataset(..., source="real")`` reads."""

@@ -1,0 +1,204 @@
+"""Prepare the real PolyMNIST for ``load_dataset("polymnist", ..., source="real")``.
+
+    python -m data_scripts.polymnist                        # the published archive, from Zenodo
+    python -m data_scripts.polymnist --from DIR             # whatever of the two DIR holds
+    python -m data_scripts.polymnist --kind recipe --pictures DIR    # MNIST, and your pictures
+
+Two kinds of data can be prepared. ``archive`` is the published set: its PNG files become arrays in
+``polymnist_arrays/``. ``recipe`` is what those were made of: MNIST's idx files in ``mnist/`` and
+five background pictures in ``polymnist_backgrounds/``; the library composes sets from them.
+
+MNIST's files are known by the md5 of their decompressed content. How the archive is checked stands
+in ``polymnist_archive``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from data_scripts.download import DownloadError, copy, download
+from data_scripts.polymnist_archive import NAME, find_archive, prepare_archive
+from shala_lite.datasets import archive, data_root, load_dataset
+from shala_lite.datasets.idx import MNIST_MD5, check_mnist, find_mnist, parse_idx, read_bytes
+from shala_lite.datasets.polymnist import PICTURE_SUFFIXES, PICTURES, read_picture, read_pictures
+
+MNIST_MIRRORS = (
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status is 0 where the data are ready."""
+    options = _parser().parse_args(arguments)
+    root = data_root(options.root)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / ".polymnist.lock", timeout=0):
+            prepare(root, options.source, options.pictures, options.kind, not options.quiet)
+        ready = load_dataset("polymnist", "test", source="real", root=root, size=1)
+    except Timeout:
+        return _fail(f"another process is preparing the data under {root}")
+    except (DownloadError, ValueError, OSError) as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail("interrupted; the next run continues a download where it stopped")
+    print(f"Ready under {root}: {ready.note}.")
+    print(f'Use: load_dataset("polymnist", "train", source="real", root="{root}"),')
+    print(f"or set SHALA_DATA={root} and leave root away.")
+    return 0
+
+
+def prepare(
+    root: Path,
+    source: Path | None = None,
+    pictures: Path | None = None,
+    kind: str = "auto",
+    progress: bool = True,
+) -> None:
+    """Prepare one kind of data under ``root``.
+
+    Args:
+        root: the data root.
+        source: a folder with local copies, or the archive's zip file. None: public addresses.
+        pictures: the folder with five background pictures, for ``recipe``.
+        kind: ``archive``, ``recipe``, or ``auto``: what ``source`` holds, the archive first;
+            without a source ``recipe`` where ``pictures`` are given, else ``archive``.
+        progress: whether to show progress bars.
+
+    Raises:
+        FileNotFoundError: where ``source`` lacks what is needed.
+        ValueError: where content is not what it should be.
+        DownloadError: where no public address gave a file.
+    """
+    if source is not None and not source.exists():
+        raise FileNotFoundError(f"--from {source}: there is no such folder or file")
+    if kind == "auto":
+        kind = _guess_kind(source, pictures)
+    if kind == "archive":
+        prepare_archive(root, source, progress)
+    else:
+        prepare_recipe(root, source, pictures, progress)
+
+
+def _guess_kind(source: Path | None, pictures: Path | None) -> str:
+    if source is None:
+        return "archive" if pictures is None else "recipe"
+    if find_archive(source) is not None:
+        return "archive"
+    if any(_find_idx(source, stem) for stem in MNIST_MD5):
+        return "recipe"
+    raise FileNotFoundError(
+        f"--from {source}: found neither the archive ({NAME}, or its folders "
+        f"train/m0 ... test/m4) nor MNIST's idx files (in it or in its folder mnist/)"
+    )
+
+
+def prepare_recipe(
+    root: Path, source: Path | None, pictures: Path | None, progress: bool = True
+) -> None:
+    """MNIST's four files into ``root/mnist`` and five pictures into their folder."""
+    if (root / archive.ARRAYS).exists():
+        raise ValueError(
+            f"{root / archive.ARRAYS} would hide what is prepared here: the archive comes first. "
+            "Use another --root"
+        )
+    for stem in MNIST_MD5:
+        if source is None:
+            urls = [f"{mirror}{stem}.gz" for mirror in MNIST_MIRRORS]
+            target = root / "mnist" / f"{stem}.gz"
+            download(urls, target, _check_idx(stem), progress=progress)
+            continue
+        found = _find_idx(source, stem)
+        if found is None:
+            raise FileNotFoundError(f"--from {source}: {stem}.gz is neither in it nor in mnist/")
+        copy(found, root / "mnist" / found.name, _check_idx(stem))
+    _place_pictures(root / PICTURES, _find_pictures(root, source, pictures))
+
+
+def _check_idx(stem: str) -> Callable[[Path], None]:
+    def check(path: Path) -> None:
+        content = read_bytes(path)
+        parse_idx(content, path)  # says more about a truncated file than a checksum does
+        check_mnist(stem, content, path)
+
+    return check
+
+
+def _find_idx(source: Path, stem: str) -> Path | None:
+    return find_mnist(source / "mnist", stem) or find_mnist(source, stem)
+
+
+def _find_pictures(root: Path, source: Path | None, pictures: Path | None) -> Path:
+    if pictures is not None:
+        return pictures
+    if source is not None and (source / PICTURES).is_dir():
+        return source / PICTURES
+    if (root / PICTURES).is_dir():
+        return root / PICTURES
+    raise FileNotFoundError(
+        "the recipe needs five background pictures, which no public address offers on their "
+        f"own: name a folder that holds five with --pictures, or put them into {root / PICTURES}"
+    )
+
+
+def _place_pictures(target: Path, folder: Path) -> None:
+    names = read_pictures(folder)  # five, and each can be decoded
+    present = target.iterdir() if target.is_dir() else ()
+    odd = {path.name for path in present if path.suffix.lower() in PICTURE_SUFFIXES} - names.keys()
+    if odd:
+        raise ValueError(
+            f"{target} already holds {', '.join(sorted(odd))}, which {folder} does not: "
+            "the order of names decides which picture is m0. Remove one or the other"
+        )
+    for name in names:
+        content = (folder / name).read_bytes()
+        copy(folder / name, target / name, _same_picture(content))
+
+
+def _same_picture(content: bytes) -> Callable[[Path], None]:
+    def check(path: Path) -> None:
+        if path.read_bytes() != content:
+            raise ValueError(f"{path}: not the same bytes as the picture it is a copy of")
+        read_picture(path)
+
+    return check
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m data_scripts.polymnist",
+        description="Prepare the real PolyMNIST: the published archive, or MNIST and pictures.",
+    )
+    parser.add_argument(
+        "--root",
+        type=Path,
+        help="where to put the data (default: $SHALA_DATA, else the user's cache folder)",
+    )
+    parser.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="DIR",
+        help="read local copies here instead of public addresses",
+    )
+    parser.add_argument(
+        "--pictures", type=Path, metavar="DIR", help="five background pictures for the recipe"
+    )
+    parser.add_argument("--kind", choices=("auto", "archive", "recipe"), default="auto")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    return parser
+
+
+def _fail(reason: str) -> int:
+    print(f"error: {reason}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

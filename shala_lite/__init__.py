@@ -1,0 +1,19 @@
+"""Multimodal generative modelling with one shared latent: the library under the book."""
+
+from shala_lite.datasets import MultimodalDataset, load_dataset
+from shala_lite.modalities import Modality
+from shala_lite.model import ShaLa
+from shala_lite.prior import LatentPrior
+from shala_lite.training import fit
+from shala_lite.vae import FusedVAE
+
+__version__ = "0.1.0"
+__all__ = [
+    "FusedVAE",
+    "LatentPrior",
+    "Modality",
+    "MultimodalDataset",
+    "ShaLa",
+    "fit",
+    "load_dataset",
+]

@@ -1,0 +1,228 @@
+"""Scoring a trained model: generate, let the judges look, reduce to the numbers of `metrics`.
+
+Every function takes latents or sources, decodes in chunks, and keeps of each image only what its
+judge says: a label and a feature. Definitions are those of the metrics chapter of the notation
+page; nothing here chooses a setting.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from shala_lite import metrics
+from shala_lite.datasets import MultimodalDataset
+from shala_lite.judges import Judges
+from shala_lite.prior import LatentPrior
+from shala_lite.vae import FusedVAE
+
+CHUNK = 1000
+# Keys of jointly generated sets that stand side by side in a table.
+JOINT = (
+    "unconditional_coherence",
+    "pairwise_coherence",
+    "class_entropy",
+    "frechet_judge",
+    "precision",
+    "recall",
+)
+
+
+class Judged(NamedTuple):
+    """What the judges say of sets of images: {name: (N,)} labels, {name: (N, 64)} features.
+
+    `distinct` is that of the dataset, if they are real: see `MultimodalDataset`.
+    """
+
+    labels: dict[str, Tensor]
+    features: dict[str, Tensor]
+    distinct: int | None = None
+
+
+class Conditional(NamedTuple):
+    """Labels by source and target, the true labels (N,), and the cost of each sample."""
+
+    predictions: dict[str, dict[str, Tensor]]
+    truth: Tensor
+    nfe: int
+
+    @property
+    def coherence(self) -> metrics.Coherence:
+        """Mean over ordered pairs, and the matrix behind it."""
+        return metrics.conditional_coherence(self.predictions, self.truth)
+
+    @property
+    def right(self) -> Tensor:
+        """Share of right targets (N,) of each item, over ordered pairs: for paired comparisons."""
+        pairs = [(s, t) for s in self.predictions for t in self.predictions[s] if s != t]
+        right = torch.stack([self.predictions[s][t] == self.truth for s, t in pairs])
+        return right.double().mean(0)
+
+    def scores(self, variant: str) -> dict[str, float]:
+        """Coherence and its cost, {variant/key}."""
+        return {
+            f"{variant}/conditional_coherence": self.coherence.mean,
+            f"{variant}/nfe": float(self.nfe),
+        }
+
+
+@torch.no_grad()
+def judge_latents(vae: FusedVAE, judges: Judges, z: Tensor) -> Judged:
+    """Decode latents (N, Z) and judge what comes out."""
+    device = next(vae.parameters()).device
+    return _judge((vae.decode(chunk.to(device)) for chunk in z.split(CHUNK)), judges)
+
+
+def judge_dataset(judges: Judges, data: MultimodalDataset) -> Judged:
+    """Judge real sets: the reference of every distance."""
+    found = _judge((batch["x"] for batch in data.batches(CHUNK)), judges)
+    return found._replace(distinct=data.distinct)
+
+
+def _judge(images, judges: Judges) -> Judged:
+    labels: dict[str, list[Tensor]] = {}
+    features: dict[str, list[Tensor]] = {}
+    for x in images:
+        for name, found in judges.judge(x).items():
+            labels.setdefault(name, []).append(found.labels.cpu())
+            features.setdefault(name, []).append(found.features.cpu())
+    return Judged(
+        {name: torch.cat(parts) for name, parts in labels.items()},
+        {name: torch.cat(parts) for name, parts in features.items()},
+    )
+
+
+def joint_scores(generated: Judged, reference: Judged, classes: int = 10) -> dict[str, float]:
+    """Scores of jointly generated sets by key, against as many real ones.
+
+    Keys: unconditional_coherence, pairwise_coherence, class_entropy, frechet_judge, precision,
+    recall (each of the last three a mean over modalities), samples. Precision and recall look at
+    the leading sets only in which the reference repeats no source image.
+    """
+    count = min(len(some) for side in (generated, reference) for some in side.features.values())
+    fake = {name: value[:count] for name, value in generated.features.items()}
+    real = {name: reference.features[name][:count] for name in fake}
+    distances = metrics.feature_scores(real, fake, distinct=reference.distinct)
+    return {
+        **metrics.set_scores(generated.labels, classes),
+        **distances,
+        "samples": float(count),
+    }
+
+
+def scoreboard(
+    vae: FusedVAE,
+    judges: Judges,
+    latents: Mapping[str, Tensor],
+    train: MultimodalDataset,
+    test: MultimodalDataset,
+    classes: int = 10,
+) -> dict[str, float]:
+    """Joint scores {variant/key} of decoded latents {variant: (N, Z)}, and of real data.
+
+    `judge` is what the judges say of real test sets: the ceiling of coherence. `floor` compares
+    real training sets with real test sets; its coherences are those of views that share nothing
+    and of the best constant guess.
+    """
+    reference = judge_dataset(judges, test)
+    scores = {
+        variant: joint_scores(judge_latents(vae, judges, z), reference, classes)
+        for variant, z in latents.items()
+    }
+    scores["judge"] = metrics.set_scores(reference.labels, classes)
+    real = joint_scores(judge_dataset(judges, train), reference, classes)
+    scores["floor"] = {key: value for key, value in real.items() if key not in scores["judge"]}
+    labels, truth = reference.labels, test.labels.cpu()
+    accuracies = [metrics.accuracy(judged, truth) for judged in labels.values()]
+    scores["judge"]["conditional_coherence"] = sum(accuracies) / len(accuracies)
+    scores["floor"]["conditional_coherence"] = metrics.chance(truth, classes)
+    scores["floor"]["unconditional_coherence"] = metrics.independent_coherence(labels, classes)
+    return {f"{name}/{key}": value for name, own in scores.items() for key, value in own.items()}
+
+
+@torch.no_grad()
+def features_of(vae: FusedVAE, data: MultimodalDataset) -> dict[str, Tensor]:
+    """Deterministic features {name: (N, D)} of a dataset, on the model's device."""
+    device = next(vae.parameters()).device
+    parts: dict[str, list[Tensor]] = {}
+    for batch in data.batches(CHUNK):
+        x = {name: value.to(device) for name, value in batch["x"].items()}
+        for name, h in vae.features(x).items():
+            parts.setdefault(name, []).append(h)
+    return {name: torch.cat(values) for name, values in parts.items()}
+
+
+def conditional(
+    vae: FusedVAE,
+    prior: LatentPrior,
+    judges: Judges,
+    data: MultimodalDataset,
+    *,
+    steps: int,
+    sampler: str,
+    guidance: float,
+    seed: int,
+) -> Conditional:
+    """Generate all modalities from each one alone, for every item of `data`.
+
+    Noise depends on `seed` and not on the source or the guidance, so that settings are compared
+    paired.
+    """
+    features = features_of(vae, data)
+    predictions: dict[str, dict[str, Tensor]] = {}
+    nfe = 0
+    for source in vae.names:
+        samples = prior.sample(
+            len(data),
+            {source: features[source]},
+            steps=steps,
+            sampler=sampler,
+            guidance=guidance,
+            generator=torch.Generator(features[source].device).manual_seed(seed),
+        )
+        nfe = samples.nfe
+        predictions[source] = judge_latents(vae, judges, samples.z).labels
+    return Conditional(predictions, data.labels.cpu(), nfe)
+
+
+def coherence_by_sources(
+    vae: FusedVAE,
+    prior: LatentPrior,
+    judges: Judges,
+    data: MultimodalDataset,
+    *,
+    steps: int,
+    sampler: str,
+    guidance: float,
+    seed: int,
+) -> dict[int, float]:
+    """Coherence of the modalities that were not given, by the number of sources, 1 to M - 1.
+
+    One random subset of that size for each item.
+    """
+    features = features_of(vae, data)
+    device = next(iter(features.values())).device
+    result = {}
+    for size in range(1, len(vae.names)):
+        draw = torch.Generator().manual_seed(seed)
+        given = metrics.random_subsets(len(data), len(vae.names), size, draw)
+        samples = prior.sample(
+            len(data),
+            features,
+            present=given.to(device),
+            steps=steps,
+            sampler=sampler,
+            guidance=guidance,
+            generator=torch.Generator(device).manual_seed(seed),
+        )
+        labels = judge_latents(vae, judges, samples.z).labels
+        result[size] = metrics.coherence_of_absent(labels, data.labels.cpu(), given)
+    return result
+
+
+def best_guidance(sweep: Mapping[float, float]) -> float:
+    """The guidance with the highest score; of equals, the one closest to none."""
+    if not sweep:
+        raise ValueError("sweep is empty; expected {guidance: coherence}")
+    return max(sorted(sweep, key=lambda g: abs(g - 1)), key=lambda g: sweep[g])

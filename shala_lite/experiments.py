@@ -1,0 +1,192 @@
+"""What the chapters share: the stages of an experiment, each trained once and found again.
+
+An `Experiment` reads its sizes from the parameters of a run. Data, judges, stage 1 and stage 2
+are artifacts, named by the hash of what made them, so that a chapter runs alone, or fast after
+one that has trained the same stage before it.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shala_lite.artifacts import artifact
+from shala_lite.datasets import MultimodalDataset, load_dataset
+from shala_lite.judges import JudgeData, Judges
+from shala_lite.latents import LatentDataset, encode
+from shala_lite.model import ShaLa, load_prior, load_vae, save_prior, save_vae
+from shala_lite.prior import LatentPrior
+from shala_lite.runs import Run
+from shala_lite.training import History, fit
+from shala_lite.vae import FusedVAE
+
+ENCODE_BATCH = 1000
+# What no chapter varies: a parameter of the run with the stage's prefix overrides it.
+JUDGE_DEFAULTS = {"batch": 128, "rate": 5e-3}
+STAGE2_DEFAULTS = {"ema": 0.999}
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Initialise weights from `seed` and leave the global random state as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # not the GPU's, which is not forked
+        yield
+
+
+class Experiment:
+    """The stages behind a chapter, made on first use.
+
+    Args:
+        run: its parameters name the dataset (`dataset`, `source`, `root`, `train_size`,
+            `test_size`), the seed, and the sizes and budgets of each stage (prefixes `judge_`,
+            `stage1_`, `stage2_`). What is used is noted in its manifest.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.parameters = run, run.parameters
+        self.seed: int = run.parameters["seed"]
+        self.histories: dict[str, History] = {}
+        # one load and one training for each stage, however often a cell asks
+        self.data = cache(self._data)
+        self.judges = cache(self._judges)
+        self.stage1 = cache(self._stage1)
+        self.latents = cache(self._latents)
+        self.stage2 = cache(self._stage2)
+
+    def _prefixed(self, prefix: str, **defaults: Any) -> dict[str, Any]:
+        """Parameters that start with `prefix`, without it."""
+        cut = len(prefix)
+        own = {k[cut:]: v for k, v in self.parameters.items() if k.startswith(prefix)}
+        return defaults | own
+
+    @property
+    def device(self) -> torch.device:
+        """Where models and data live: the GPU if there is one."""
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def _data(self, split: str) -> MultimodalDataset:
+        p = self.parameters
+        size = p["train_size"] if split == "train" else p["test_size"]
+        # the data are the same for every seed of the models
+        data = load_dataset(p["dataset"], split, source=p["source"], root=p["root"], size=size)
+        self.run.dataset(data)
+        return data.to(self.device)
+
+    def _stage(
+        self,
+        name: str,
+        config: dict[str, Any],
+        sources: list[str],
+        make: Callable[[Path], dict[str, History]],
+    ) -> Path:
+        """Find or make the artifact of a stage, and read its training histories."""
+
+        def make_and_note(folder: Path) -> None:
+            histories = make(folder)
+            record = {label: asdict(history) for label, history in histories.items()}
+            (folder / "history.json").write_text(json.dumps(record))
+
+        config = {"train": self.data("train").fingerprint, **config}
+        with self.run.stage(name):
+            folder = self.run.used(artifact(name, config, sources, make_and_note))
+        record = json.loads((folder / "history.json").read_text())
+        self.histories |= {label: History(**history) for label, history in record.items()}
+        return folder
+
+    def _judges(self) -> Judges:
+        """One classifier a modality, trained on real training data; seed 0 whatever the run's."""
+        settings, train = self._prefixed("judge_", **JUDGE_DEFAULTS), self.data("train")
+
+        def make(folder: Path) -> dict[str, History]:
+            with seeded(0):
+                judges = Judges.for_modalities(train.modalities, width=settings["width"])
+            histories = {}
+            for name in judges.names:
+                histories[f"judge {name}"] = fit(
+                    judges[name],
+                    JudgeData(train, name),
+                    steps=settings["steps"],
+                    batch_size=settings["batch"],
+                    learning_rate=settings["rate"],
+                    folder=folder / f"checkpoint-{name}",
+                    label=f"judge of {name}",
+                )
+            judges.fit_feature_statistics(train)
+            judges.save(folder)
+            return histories
+
+        folder = self._stage("judges", settings, ["judges", "training"], make)
+        return Judges.load(folder).to(self.device)
+
+    def _stage1(self) -> FusedVAE:
+        """The trained stage 1."""
+        settings, train = self._prefixed("stage1_"), self.data("train")
+        budget = {key: settings.pop(key) for key in ("steps", "batch", "rate")}
+
+        def make(folder: Path) -> dict[str, History]:
+            with seeded(self.seed):
+                vae = FusedVAE(train.modalities, **settings)
+            history = fit(
+                vae,
+                train,
+                steps=budget["steps"],
+                batch_size=budget["batch"],
+                learning_rate=budget["rate"],
+                seed=self.seed,
+                folder=folder,
+                label="stage 1",
+            )
+            save_vae(vae, folder)
+            return {"stage 1": history}
+
+        config = {**settings, **budget, "seed": self.seed}
+        folder = self._stage("stage1", config, ["vae", "training"], make)
+        return load_vae(folder).to(self.device)
+
+    def _latents(self, split: str) -> LatentDataset:
+        """Posteriors and features of a split under stage 1."""
+        return encode(self.stage1(), self.data(split).batches(ENCODE_BATCH))
+
+    def _stage2(self) -> LatentPrior:
+        """The trained stage 2."""
+        settings, vae = self._prefixed("stage2_", **STAGE2_DEFAULTS), self.stage1()
+        budget = {key: settings.pop(key) for key in ("steps", "batch", "rate", "ema")}
+
+        def make(folder: Path) -> dict[str, History]:
+            latents = self.latents("train")
+            with seeded(self.seed):
+                prior = LatentPrior(
+                    vae.names,
+                    latent_dim=vae.latent_dim,
+                    feature_dim=vae.feature_dim,
+                    **settings,
+                ).to(self.device)
+            prior.standardise(latents)
+            history = fit(
+                prior,
+                latents,
+                steps=budget["steps"],
+                batch_size=budget["batch"],
+                learning_rate=budget["rate"],
+                ema=budget["ema"],
+                seed=self.seed,
+                folder=folder,
+                label="stage 2",
+            )
+            save_prior(prior, folder)
+            return {"stage 2": history}
+
+        stage_1 = self._prefixed("stage1_")
+        config = {"stage 1": stage_1, **settings, **budget, "seed": self.seed}
+        folder = self._stage("stage2", config, ["prior", "vae", "training"], make)
+        return load_prior(folder).to(self.device)
+
+    def model(self) -> ShaLa:
+        """Both stages together."""
+        return ShaLa(self.stage1(), self.stage2())

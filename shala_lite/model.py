@@ -1,0 +1,142 @@
+"""ShaLa: both stages as one model that generates, translates, saves and loads."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from shala_lite.modalities import Modality
+from shala_lite.prior import LatentPrior
+from shala_lite.vae import FusedVAE
+
+FORMAT = 1
+
+
+def save_module(module: nn.Module, config: dict, folder: Path, name: str) -> None:
+    """Write weights to <name>.safetensors and `config` to <name>.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
+    save_file(tensors, folder / f"{name}.safetensors")
+    (folder / f"{name}.json").write_text(json.dumps({"format": FORMAT, **config}, indent=1))
+
+
+def read_config(folder: Path, name: str) -> dict:
+    """Read what `save_module` wrote beside the weights.
+
+    Raises:
+        FileNotFoundError: no such model in the folder.
+        ValueError: written by another version of the format.
+    """
+    path = Path(folder) / f"{name}.json"
+    if not path.exists():
+        raise FileNotFoundError(f"folder: {folder} holds no {path.name}, expected a saved model")
+    config = json.loads(path.read_text())
+    if config.pop("format", None) != FORMAT:
+        raise ValueError(f"{path}: not of format {FORMAT}; save the model again")
+    return config
+
+
+def _modalities(config: Sequence[dict]) -> list[Modality]:
+    return [Modality(m["name"], tuple(m["shape"]), m["kind"]) for m in config]
+
+
+def save_vae(vae: FusedVAE, folder: Path) -> None:
+    """Write stage 1 to `folder` as safetensors and JSON."""
+    config = {"modalities": [asdict(m) for m in vae.modalities], **vae.config}
+    save_module(vae, config, Path(folder), "vae")
+
+
+def load_vae(folder: Path) -> FusedVAE:
+    """Read stage 1 back, in evaluation mode."""
+    config = read_config(folder, "vae")
+    with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten
+        vae = FusedVAE(_modalities(config.pop("modalities")), **config)
+    vae.load_state_dict(load_file(Path(folder) / "vae.safetensors"))
+    return vae.eval()
+
+
+def save_prior(prior: LatentPrior, folder: Path) -> None:
+    """Write stage 2 to `folder` as safetensors and JSON."""
+    save_module(prior, {"names": list(prior.names), **prior.config}, Path(folder), "prior")
+
+
+def load_prior(folder: Path) -> LatentPrior:
+    """Read stage 2 back, in evaluation mode."""
+    config = read_config(folder, "prior")
+    with torch.random.fork_rng(devices=[]):
+        prior = LatentPrior(config.pop("names"), **config)
+    prior.load_state_dict(load_file(Path(folder) / "prior.safetensors"))
+    return prior.eval()
+
+
+class ShaLa:
+    """A trained stage 1 and stage 2 together.
+
+    Args:
+        vae: encodes, fuses and decodes.
+        prior: samples z, given nothing or the features of any subset.
+    """
+
+    def __init__(self, vae: FusedVAE, prior: LatentPrior) -> None:
+        if vae.names != prior.names:
+            raise ValueError(
+                f"prior: modalities {prior.names}, expected those of the vae {vae.names}"
+            )
+        for size in ("latent_dim", "feature_dim"):
+            if vae.config[size] != prior.config[size]:
+                raise ValueError(
+                    f"prior: {size} {prior.config[size]}, expected the vae's {vae.config[size]}"
+                )
+        self.vae, self.prior = vae.eval(), prior.eval()
+
+    @torch.no_grad()
+    def generate(
+        self,
+        n: int,
+        *,
+        steps: int = 16,
+        sampler: str = "heun",
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """n joint samples of all modalities, {name: (n, *shape)}, pixels in [0, 1]."""
+        z = self.prior.sample(n, steps=steps, sampler=sampler, generator=generator).z
+        return self.vae.decode(z)
+
+    @torch.no_grad()
+    def translate(
+        self,
+        x: dict[str, Tensor],
+        *,
+        steps: int = 16,
+        sampler: str = "heun",
+        guidance: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> dict[str, Tensor]:
+        """All modalities, generated from the observations of any subset.
+
+        Args:
+            x: {name: (n, *shape)}, pixels in [0, 1], at least one modality.
+            steps, sampler, guidance, generator: as in `LatentPrior.sample`.
+        """
+        if not x:
+            raise ValueError("x: empty, expected at least one modality; see generate")
+        given = self.vae.features(x)
+        n = len(next(iter(x.values())))
+        samples = self.prior.sample(
+            n, given, steps=steps, sampler=sampler, guidance=guidance, generator=generator
+        )
+        return self.vae.decode(samples.z)
+
+    def save(self, folder: Path | str) -> None:
+        """Write both stages as safetensors and JSON."""
+        save_vae(self.vae, Path(folder))
+        save_prior(self.prior, Path(folder))
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "ShaLa":
+        """Read what `save` wrote."""
+        return cls(load_vae(Path(folder)), load_prior(Path(folder)))

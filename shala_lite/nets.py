@@ -1,0 +1,129 @@
+"""Encoders and decoders of one modality.
+
+An image of any size is halved by strided convolutions on the way in, and doubled by a
+convolution with pixel shuffle on the way out (about twice as fast on a CPU as a transposed
+convolution, and without its checkerboard; Shi et al. 2016). Every layer is normalised: on
+PolyMNIST nothing else moved coherence as much.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from shala_lite.modalities import Modality
+
+
+def _image_shape(modality: Modality, widths: Sequence[int]) -> tuple[int, int, int]:
+    if modality.kind != "image" or len(modality.shape) != 3:
+        raise ValueError(
+            f"modality {modality.name!r}: kind {modality.kind!r} with shape {modality.shape}, "
+            "expected kind 'image' with shape (channels, height, width)"
+        )
+    channels, height, width = modality.shape
+    if len(widths) < 2:
+        raise ValueError(f"widths: {list(widths)}, expected at least two")
+    if min(height, width) < 2 ** len(widths):
+        raise ValueError(
+            f"widths: {len(widths)} halvings, too many for modality {modality.name!r} "
+            f"of shape {modality.shape}"
+        )
+    return channels, height, width
+
+
+class Residual(nn.Module):
+    """x + f(x), with f two normalised 3x3 convolutions at constant width."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.silu(x + self.body(x))
+
+
+class ImageEncoder(nn.Module):
+    """Image (B, C, H, W) in [0, 1] to a deterministic feature h of shape (B, D).
+
+    Args:
+        modality: of kind `image`.
+        feature_dim: D.
+        widths: channels after each halving of the resolution, at least two.
+        residual: residual blocks at each resolution.
+    """
+
+    def __init__(
+        self, modality: Modality, feature_dim: int, widths: Sequence[int], residual: int = 0
+    ) -> None:
+        super().__init__()
+        channels, height, width = _image_shape(modality, widths)
+        layers: list[nn.Module] = []
+        for out in widths:
+            layers += [
+                nn.Conv2d(channels, out, 4, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(out),
+                nn.SiLU(),
+                *(Residual(out) for _ in range(residual)),
+            ]
+            channels, height, width = out, height // 2, width // 2
+        self.convolutions = nn.Sequential(*layers)
+        self.head = nn.Sequential(
+            nn.Linear(channels * height * width, feature_dim), nn.BatchNorm1d(feature_dim)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.convolutions(x * 2 - 1).flatten(1))
+
+
+class ImageDecoder(nn.Module):
+    """Latent z of shape (B, Z) to the mean image (B, C, H, W) in [0, 1].
+
+    Args:
+        modality: of kind `image`.
+        latent_dim: Z.
+        widths: channels, from the finest resolution to the coarsest, as in the encoder.
+        residual: residual blocks at each resolution.
+    """
+
+    def __init__(
+        self, modality: Modality, latent_dim: int, widths: Sequence[int], residual: int = 0
+    ) -> None:
+        super().__init__()
+        channels, height, width = _image_shape(modality, widths)
+        doublings = len(widths) - 1
+        self.size = (height, width)
+        self.start = (
+            widths[-1],
+            math.ceil(height / 2**doublings),
+            math.ceil(width / 2**doublings),
+        )
+        self.head = nn.Sequential(
+            nn.Linear(latent_dim, math.prod(self.start), bias=False),
+            nn.BatchNorm1d(math.prod(self.start)),
+            nn.SiLU(),
+        )
+        layers: list[nn.Module] = []
+        for wide, narrow in pairwise(widths[::-1]):
+            layers += [
+                *(Residual(wide) for _ in range(residual)),
+                nn.Conv2d(wide, 4 * narrow, 3, padding=1, bias=False),
+                nn.PixelShuffle(2),
+                nn.BatchNorm2d(narrow),
+                nn.SiLU(),
+            ]
+        # one nonlinearity at full resolution before the last convolution: without it, digits blur
+        layers.append(nn.Conv2d(widths[0], channels, 3, padding=1))
+        self.convolutions = nn.Sequential(*layers)
+
+    def forward(self, z: Tensor) -> Tensor:
+        hidden = self.head(z).unflatten(1, self.start)
+        image = self.convolutions(hidden)[..., : self.size[0], : self.size[1]]
+        return torch.sigmoid(image.float())

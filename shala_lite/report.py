@@ -1,0 +1,154 @@
+"""Tables for a chapter: what this run measured, and what larger runs did.
+
+Numbers come from a run or from published results, never from a chapter's text, and a table says
+which. Every table is HTML inside the page, with a plain-text stand-in.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .metrics import KEYS
+from .pages import CAPTION, Page, figure
+from .publish import Published, published
+from .runs import Run, split_metric
+
+SCALES = ("full", "laptop")  # the first of these that has been run is what a chapter quotes
+COUNTS = ("evaluations per sample", "items", "numbers")  # units of whole numbers
+ARROWS = {
+    "higher": "\u00a0↑",
+    "lower": "\u00a0↓",
+    "neither": "",
+}  # kept on the line of the last word
+
+
+def table(header: Sequence[Any], rows: Iterable[Sequence[Any]], *, caption: str = "") -> Page:
+    """A table of text cells; the first column names the row.
+
+    Raises:
+        ValueError: a row that has not as many cells as the header.
+    """
+    lines = [[str(cell) for cell in row] for row in rows]
+    names = [str(cell) for cell in header]
+    for line in lines:
+        if len(line) != len(names):
+            raise ValueError(f"row {line} has {len(line)} cells; expected {len(names)}")
+
+    def cells(line: list[str], tag: str, scope: str) -> str:
+        first, *others = (html.escape(cell) for cell in line)
+        style = "padding:0.2em 0.6em;text-align:"
+        rest = "".join(f'<{tag} style="{style}right;">{cell}</{tag}>' for cell in others)
+        start = f"{style}left;" + ("white-space:nowrap;" if scope == "row" else "")
+        return f'<tr><th scope="{scope}" style="{start}">{first}</th>{rest}</tr>'
+
+    below = f'<figcaption style="{CAPTION}">{html.escape(caption)}</figcaption>' if caption else ""
+    page = (
+        '<figure class="shala-table" style="margin:1em 0;"><div style="overflow-x:auto;">'
+        f'<table style="margin:0;"><thead>{cells(names, "th", "col")}</thead>'
+        f"<tbody>{''.join(cells(line, 'td', 'row') for line in lines)}</tbody></table></div>"
+        f"{below}</figure>"
+    )
+    widths = [max(len(line[i]) for line in [names, *lines]) for i in range(len(names))]
+    text = "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in [names, *lines]
+    )
+    return Page(lambda: page, f"{text}\n{caption}".rstrip())
+
+
+def numbers(
+    rows: Mapping[str, Mapping[str, float]], *, caption: str = "", form: str = ".3f"
+) -> Page:
+    """A table of {row: {column: number}}; columns are those of the first row, in its order."""
+    if not rows:
+        raise ValueError("rows is empty; expected {row: {column: number}}")
+    columns = list(next(iter(rows.values())))
+    body = [[name, *(format(row[key], form) for key in columns)] for name, row in rows.items()]
+    return table(["", *(key.replace("_", " ") for key in columns)], body, caption=caption)
+
+
+def scores(
+    run: Run, variants: Sequence[str], keys: Sequence[str], *, note: str = "", form: str = ".3f"
+) -> Page:
+    """What a run has recorded: a row for each variant, a column for each key, `-` where nothing.
+
+    An arrow says which direction is better. A key may carry a slice: `judge_accuracy@m0`.
+    """
+    values = {name: format(value, _form(name, form)) for name, value in run.metrics.items()}
+    p = run.parameters
+    origin = (
+        f"{p['dataset']}, {p['source']} data, profile {p['profile']}, seed {p['seed']}, 1 seed."
+    )
+    return _matrix(values, variants, keys, f"{note} {origin}".strip())
+
+
+def at_full_scale(
+    chapter: str,
+    dataset: str,
+    variants: Sequence[str],
+    keys: Sequence[str],
+    *,
+    images: Mapping[str, str] | None = None,
+    form: str = ".3f",
+    book: Path | None = None,
+) -> Page:
+    """The same numbers from published runs on real data, and which runs those are.
+
+    Where no full run has been published, the page says so and shows a laptop run, if there is one.
+
+    Args:
+        images: {name of a published image: alternative text}, shown where the run has it.
+    """
+    found: Published | None = None
+    missing: list[str] = []
+    for profile in SCALES:
+        found = published(chapter, dataset, "real", profile, book)
+        if found:
+            break
+        missing.append(profile)
+    say = {0: "", 1: "No run at full scale has been published yet; this one is smaller."}
+    if found is None:
+        words = "No run of this chapter on real data has been published yet, full or laptop."
+        return Page(lambda: f"<p>{words}</p>", words)
+    names = [f"{variant}/{key}" for variant in variants for key in keys]
+    values = {name: found.text(name, _form(name, form)) for name in names if name in found.metrics}
+    parts = [_matrix(values, variants, keys, f"{say[len(missing)]} {found.origin}.".strip())]
+    for name, alt in (images or {}).items():
+        if name in found.images:
+            parts.append(figure(_read(found.images[name]), alt=alt, caption=f"{found.origin}."))
+    return Page(lambda: "".join(p.html for p in parts), "\n".join(p.text for p in parts))
+
+
+def _form(name: str, form: str) -> str:
+    """How to print a metric: without decimals where it counts."""
+    key = KEYS.get(split_metric(name)[1])
+    return ".0f" if key is not None and key.unit in COUNTS else form
+
+
+def _matrix(
+    values: Mapping[str, str], variants: Sequence[str], keys: Sequence[str], caption: str
+) -> Page:
+    header = [""]
+    for key in keys:
+        name, _, part = key.partition("@")
+        if name not in KEYS:
+            raise ValueError(f"key {key!r} is not registered; expected one of {sorted(KEYS)}")
+        words = name.replace("_", " ") + (f" ({part.replace('_', ' ')})" if part else "")
+        header.append(words + ARROWS[KEYS[name].direction])
+    rows = [
+        [variant.replace("_", " "), *(values.get(f"{variant}/{key}", "-") for key in keys)]
+        for variant in variants
+    ]
+    return table(header, rows, caption=caption)
+
+
+def _read(path: Path) -> np.ndarray:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))

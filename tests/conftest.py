@@ -1,0 +1,25 @@
+"""Fixtures and command-line settings that several tests share."""
+
+import os
+
+# Before torch is imported: two pytest workers on two cores, one thread each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Root of the project."""
+    return REPOSITORY
+
+
+@pytest.fixture(autouse=True)
+def own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test writes into the project's runs/, nor into those that the shell names."""
+    monkeypatch.setenv("SHALA_RUNS", str(tmp_path / "runs"))

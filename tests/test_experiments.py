@@ -1,0 +1,208 @@
+"""The stages behind a chapter: trained once, found again, and unlike where they should be."""
+
+import pytest
+import torch
+
+from shala_lite import metrics, runs
+from shala_lite.distributions import DiagonalGaussian
+from shala_lite.experiments import Experiment, seeded
+from shala_lite.files import read_json
+
+PARAMETERS = {
+    "profile": "smoke",
+    "dataset": "polymnist",
+    "source": "embedded",
+    "root": None,
+    "seed": 0,
+    "train_size": 60,
+    "test_size": 20,
+    "judge_width": 4,
+    "judge_steps": 2,
+    "judge_batch": 16,
+    "stage1_latent_dim": 4,
+    "stage1_feature_dim": 8,
+    "stage1_hidden": 8,
+    "stage1_widths": [3, 4],
+    "stage1_steps": 3,
+    "stage1_batch": 16,
+    "stage1_rate": 0.002,
+    "stage2_tokens": 2,
+    "stage2_width": 8,
+    "stage2_depth": 1,
+    "stage2_steps": 3,
+    "stage2_batch": 16,
+    "stage2_rate": 0.001,
+}
+
+
+def experiment(**changes):
+    """A new experiment, as another process would make it."""
+    return Experiment(runs.start("zz_test", PARAMETERS | changes, keys=metrics.KEYS))
+
+
+def stages(found):
+    """All stages, made or found, and the artifacts they come from {kind: name}."""
+    found.judges()
+    found.model()
+    names = [artifact["name"] for artifact in found.run.manifest()["artifacts"]]
+    return {name.split("-")[0]: name for name in names}
+
+
+def files():
+    """When every file in the store was last written."""
+    store = runs.root() / "artifacts"
+    return {path: path.stat().st_mtime_ns for path in store.rglob("*.*") if path.suffix != ".lock"}
+
+
+def weights(found):
+    model = found.model()
+    return {**model.vae.state_dict(), **model.prior.state_dict()}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """One store of artifacts, with the stages of `PARAMETERS` in it."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHALA_RUNS", str(folder))
+        first = experiment()
+        return folder, first, stages(first)
+
+
+@pytest.fixture
+def first(store, monkeypatch):
+    monkeypatch.setenv("SHALA_RUNS", str(store[0]))
+    return store[1]
+
+
+def test_stages_are_found_again_and_nothing_is_trained(first, store):
+    before = files()
+    again = experiment()
+    assert stages(again) == store[2]
+    assert files() == before
+    found, expected = weights(again), weights(first)
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    assert again.histories == first.histories
+
+
+def test_asked_twice_an_experiment_answers_the_same(first):
+    assert first.stage1() is first.stage1()
+    assert first.data("train") is first.data("train")
+    assert first.latents("test") is first.latents("test")
+
+
+def test_another_seed_trains_other_stages_and_keeps_the_judges(first, store):
+    other = experiment(seed=1)
+    names = stages(other)
+    assert names["judges"] == store[2]["judges"]
+    assert names["stage1"] != store[2]["stage1"]
+    assert names["stage2"] != store[2]["stage2"]
+    assert other.data("train").fingerprint == first.data("train").fingerprint
+    found, expected = weights(other), weights(first)
+    assert not torch.equal(found["fusion.layers.0.weight"], expected["fusion.layers.0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "kept"),
+    [
+        ({"stage2_depth": 2}, {"judges", "stage1"}),
+        ({"stage2_ema": 0.5}, {"judges", "stage1"}),
+        ({"stage1_beta": 2.0}, {"judges"}),
+        ({"judge_width": 5}, {"stage1", "stage2"}),
+        ({"train_size": 61}, set()),
+        ({"test_size": 21}, {"judges", "stage1", "stage2"}),
+    ],
+    ids=lambda value: "-".join(sorted(value)),  # a set has no order of its own
+)
+def test_a_stage_is_trained_anew_where_what_made_it_differs(first, store, changes, kept):
+    names = stages(experiment(**changes))
+    assert {kind for kind, name in names.items() if name == store[2][kind]} == kept
+
+
+def test_judges_are_those_of_seed_zero_whatever_the_seed(first, store, tmp_path, monkeypatch):
+    """Made anew in another store, for another seed: the same bytes."""
+    monkeypatch.setenv("SHALA_RUNS", str(tmp_path))
+    other = experiment(seed=3).judges()
+    expected = first.judges().state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in other.state_dict().items())
+
+
+def test_stages_made_anew_are_the_same_bytes(first, store, tmp_path, monkeypatch):
+    """In another store, after other random numbers, none of which they take."""
+    monkeypatch.setenv("SHALA_RUNS", str(tmp_path))
+    expected, before = weights(first), torch.random.get_rng_state()
+    found = weights(experiment())
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_what_is_used_is_in_the_manifest(first, store):
+    manifest = first.run.manifest()
+    assert {artifact["name"] for artifact in manifest["artifacts"]} == set(store[2].values())
+    assert set(store[2]) == {"judges", "stage1", "stage2"} <= set(manifest["stages"])
+    fingerprints = {dataset["fingerprint"] for dataset in manifest["datasets"]}
+    assert first.data("train").fingerprint in fingerprints
+
+
+def test_histories_are_kept_with_the_stage(first):
+    judges = {f"judge m{i}" for i in range(5)}
+    assert set(first.histories) == judges | {"stage 1", "stage 2"}
+    assert first.histories["stage 1"].steps == [1, 2, 3]
+    assert {"loss", "kl", "log_likelihood"} <= first.histories["stage 1"].terms.keys()
+    assert first.histories["stage 2"].seconds > 0
+
+
+def test_what_is_kept_of_a_stage_is_no_pickle_and_no_checkpoint(first, store):
+    for name in store[2].values():
+        folder = runs.root() / "artifacts" / name
+        assert {path.suffix for path in folder.iterdir()} == {".json", ".safetensors"}
+        assert read_json(folder / "artifact.json")["files"].keys() == {
+            path.name for path in folder.iterdir() if path.name != "artifact.json"
+        }
+
+
+def test_settings_reach_the_stages(first):
+    vae, prior = first.stage1(), first.stage2()
+    assert (vae.latent_dim, vae.feature_dim, vae.config["widths"]) == (4, 8, [3, 4])
+    assert prior.config["depth"] == 1
+    assert prior.latent_dim == vae.latent_dim
+    assert first.judges()["m0"].width == 4
+    assert [len(first.data(split)) for split in ("train", "val", "test")] == [60, 20, 20]
+
+
+def test_stage_2_is_standardised_on_the_latents_of_the_training_data(first):
+    mean, std = first.latents("train").statistics()
+    torch.testing.assert_close(first.stage2().latent_mean, mean)
+    torch.testing.assert_close(first.stage2().latent_std, std)
+
+
+def test_latents_are_what_stage_1_says_of_a_split(first):
+    latents = first.latents("test")
+    batch = next(first.data("test").batches(20))
+    with torch.no_grad():
+        expected = first.stage1().posterior(first.stage1().features(batch["x"]))
+    assert isinstance(latents.posterior, DiagonalGaussian)
+    torch.testing.assert_close(latents.posterior.mean, expected.mean)
+
+
+def test_models_come_frozen_in_evaluation_mode(first):
+    model = first.model()
+    assert not model.vae.training
+    assert not model.prior.training
+    assert not first.judges().training
+
+
+def test_an_unknown_setting_of_a_stage_is_named(first):
+    with pytest.raises(TypeError, match="dept"):
+        experiment(stage2_dept=3).stage2()
+
+
+def test_weights_are_drawn_from_the_seed_and_the_global_state_is_left_alone():
+    before = torch.random.get_rng_state()
+    draws = []
+    for seed in (1, 1, 2):
+        with seeded(seed):
+            draws.append(torch.rand(5))
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[0], draws[2])
+    assert torch.equal(torch.random.get_rng_state(), before)

@@ -1,0 +1,28 @@
+import dataclasses
+
+import pytest
+
+from shala_lite.modalities import Modality
+
+
+def test_a_modality_is_a_value():
+    assert Modality("m0", [3, 28, 28]) == Modality("m0", (3, 28, 28))
+    assert len({Modality("m0", [3, 28, 28]), Modality("m0", (3, 28, 28))}) == 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Modality("m0", (3, 28, 28)).name = "m1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("", (3, 28, 28)), "non-empty"),
+        (("m0", ()), "positive integers"),
+        (("m0", (3, 0, 28)), "positive integers"),
+        (("m0", (3, 28.0, 28)), "positive integers"),
+        (("m0", (28, 28)), "channels, height, width"),
+        (("m0", (3, 28, 28), "smell"), "one of image.*'smell'"),
+    ],
+)
+def test_what_is_wrong_is_named(arguments, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        Modality(*arguments)

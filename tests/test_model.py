@@ -1,0 +1,180 @@
+"""Both stages as one model: what is saved is what is loaded, and seeds fix every byte."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import NAMES, rng, tiny_images, tiny_latents, tiny_prior, tiny_vae
+
+from shala_lite.model import ShaLa, load_prior, load_vae, save_prior, save_vae
+
+
+def tiny_model(vae_options=None, prior_options=None):
+    prior = tiny_prior(**(prior_options or {}))
+    prior.standardise(tiny_latents())
+    return ShaLa(tiny_vae(**(vae_options or {})), prior)
+
+
+def assert_equal(found, expected):
+    assert list(found) == list(expected)
+    for name in expected:
+        assert torch.equal(found[name], expected[name])
+
+
+def contents(folder: Path):
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_load_undoes_save(tmp_path):
+    options = dict(alignment=0.5, beta=2.0, warmup=3, residual=1, widths=(4, 6), depth=2)
+    model = tiny_model(options, dict(schedule="variance_preserving", none=0.1, one=0.7, tokens=2))
+    model.save(tmp_path)
+    loaded = ShaLa.load(tmp_path)
+    assert loaded.vae.modalities == model.vae.modalities
+    assert loaded.vae.config == model.vae.config
+    assert loaded.prior.config == model.prior.config
+    assert_equal(loaded.vae.state_dict(), model.vae.state_dict())
+    assert_equal(loaded.prior.state_dict(), model.prior.state_dict())
+    for one, other in [(loaded.vae, model.vae), (loaded.prior, model.prior)]:
+        assert not one.training
+        assert vars(one).keys() == vars(other).keys()
+    assert loaded.vae.beta == 2.0
+    assert loaded.prior.one == 0.7
+
+
+def test_a_loaded_model_gives_the_same_bytes(tmp_path):
+    model, x = tiny_model(), tiny_images(5)
+    model.save(tmp_path)
+    loaded = ShaLa.load(str(tmp_path))
+    options = dict(steps=3, guidance=2.0)
+    assert_equal(
+        loaded.translate(x, **options, generator=rng()),
+        model.translate(x, **options, generator=rng()),
+    )
+    assert_equal(
+        loaded.generate(5, steps=3, generator=rng()), model.generate(5, steps=3, generator=rng())
+    )
+
+
+def test_saving_what_was_loaded_gives_the_same_files(tmp_path):
+    tiny_model().save(tmp_path / "one")
+    ShaLa.load(tmp_path / "one").save(tmp_path / "two")
+    files = contents(tmp_path / "one")
+    assert files == contents(tmp_path / "two")
+    assert set(files) == {"vae.json", "vae.safetensors", "prior.json", "prior.safetensors"}
+
+
+def test_loading_leaves_the_global_random_state_alone(tmp_path):
+    tiny_model().save(tmp_path)
+    before = torch.random.get_rng_state()
+    ShaLa.load(tmp_path)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_nothing_that_is_saved_is_a_pickle(tmp_path):
+    """safetensors: 8 bytes of length, then JSON; a pickle or a zip of them starts otherwise."""
+    tiny_model().save(tmp_path)
+    for name, content in contents(tmp_path).items():
+        if name.endswith(".json"):
+            assert json.loads(content)["format"] == 1
+        else:
+            length = int.from_bytes(content[:8], "little")
+            header = json.loads(content[8 : 8 + length])
+            sizes = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
+            assert max(sizes) + 8 + length == len(content)
+
+
+def test_a_model_is_loaded_in_its_own_order_of_modalities(tmp_path):
+    model = tiny_model(dict(names="cab"), dict(names="cab"))
+    model.save(tmp_path)
+    assert ShaLa.load(tmp_path).vae.names == ("c", "a", "b")
+
+
+def test_generation_is_a_sample_of_the_prior_decoded():
+    model = tiny_model()
+    images = model.generate(4, steps=3, sampler="euler", generator=rng())
+    z = model.prior.sample(4, steps=3, sampler="euler", generator=rng()).z
+    assert_equal(images, model.vae.decode(z))
+    assert all(x.shape == (4, 2, 8, 8) and not x.requires_grad for x in images.values())
+
+
+def test_translation_is_a_sample_given_the_features_decoded():
+    model, x = tiny_model(), tiny_images(4, "ac")
+    images = model.translate(x, steps=3, guidance=2.0, generator=rng())
+    assert list(images) == list(NAMES)
+    features = model.vae.features(x)
+    z = model.prior.sample(4, features, steps=3, guidance=2.0, generator=rng()).z
+    assert_equal(images, model.vae.decode(z))
+    assert not any(image.requires_grad for image in images.values())
+
+
+def test_same_seed_same_bytes_and_the_global_state_is_left_alone():
+    model, x = tiny_model(), tiny_images(4)
+    before = torch.random.get_rng_state()
+    for act in (
+        lambda generator: model.generate(4, steps=2, generator=generator),
+        lambda generator: model.translate(x, steps=2, guidance=1.5, generator=generator),
+    ):
+        assert_equal(act(rng(1)), act(rng(1)))
+        assert not torch.equal(act(rng(1))["a"], act(rng(2))["a"])
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_the_order_of_a_dict_is_irrelevant():
+    model, x = tiny_model(), tiny_images(4)
+    turned = {name: x[name] for name in "bca"}
+    assert_equal(
+        model.translate(turned, steps=2, generator=rng()),
+        model.translate(x, steps=2, generator=rng()),
+    )
+
+
+def test_every_modality_that_is_given_has_a_say():
+    model, x = tiny_model(), tiny_images(4)
+    images = model.translate(x, steps=2, generator=rng())
+    for name in NAMES:
+        other = model.translate(x | {name: 1 - x[name]}, steps=2, generator=rng())
+        assert not torch.allclose(other["a"], images["a"])
+
+
+def test_stages_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match=r"prior: modalities .*'b', 'a'.*expected.*'a', 'b'"):
+        ShaLa(tiny_vae("ab"), tiny_prior("ba"))
+    with pytest.raises(ValueError, match="prior: latent_dim 9, expected the vae's 6"):
+        ShaLa(tiny_vae(), tiny_prior(latent_dim=9))
+    with pytest.raises(ValueError, match="prior: feature_dim 4, expected the vae's 5"):
+        ShaLa(tiny_vae(), tiny_prior(feature_dim=4))
+
+
+def test_translating_nothing_is_refused():
+    with pytest.raises(ValueError, match="x: empty"):
+        tiny_model().translate({})
+
+
+def test_a_folder_without_a_model_is_a_clear_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match=rf"{tmp_path} holds no vae\.json"):
+        ShaLa.load(tmp_path)
+    save_vae(tiny_vae(), tmp_path)
+    with pytest.raises(FileNotFoundError, match=rf"{tmp_path} holds no prior\.json"):
+        ShaLa.load(tmp_path)
+    save_prior(tiny_prior(), tmp_path)
+    (tmp_path / "prior.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"prior\.safetensors"):
+        ShaLa.load(tmp_path)
+
+
+def test_a_model_of_another_format_is_a_clear_error(tmp_path):
+    save_vae(tiny_vae(), tmp_path)
+    config = json.loads((tmp_path / "vae.json").read_text())
+    for other in (config | {"format": 0}, {k: v for k, v in config.items() if k != "format"}):
+        (tmp_path / "vae.json").write_text(json.dumps(other))
+        with pytest.raises(ValueError, match=r"vae\.json: not of format 1"):
+            load_vae(tmp_path)
+
+
+def test_one_stage_alone_is_saved_and_loaded(tmp_path):
+    prior = tiny_prior()
+    prior.standardise(tiny_latents())
+    save_prior(prior, tmp_path / "deep" / "folder")
+    assert_equal(load_prior(tmp_path / "deep" / "folder").state_dict(), prior.state_dict())
