@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from shala_lite.alignment import AlignFirst
 from shala_lite.artifacts import artifact
 from shala_lite.datasets import MultimodalDataset, load_dataset
 from shala_lite.judges import JudgeData, Judges
@@ -28,6 +29,8 @@ from shala_lite.vae import FusedVAE
 ENCODE_BATCH = 1000
 # What no chapter varies: a parameter of the run with the stage's prefix overrides it.
 JUDGE_DEFAULTS = {"batch": 128, "rate": 5e-3}
+# Steps on alignment alone, before the ELBO; large batches, because partners compete in a batch.
+STAGE1_DEFAULTS = {"align_steps": 0, "align_batch": 128, "align_rate": 4e-3}
 STAGE2_DEFAULTS = {"ema": 0.999}
 
 
@@ -126,13 +129,31 @@ class Experiment:
 
     def _stage1(self) -> FusedVAE:
         """The trained stage 1."""
-        settings, train = self._prefixed("stage1_"), self.data("train")
-        budget = {key: settings.pop(key) for key in ("steps", "batch", "rate")}
+        settings, train = self._prefixed("stage1_", **STAGE1_DEFAULTS), self.data("train")
+        if settings["align_steps"] and not settings.get("alignment"):
+            raise ValueError(
+                f"stage1_align_steps: {settings['align_steps']} with no stage1_alignment, "
+                "expected a positive weight beside it"
+            )
+        keys = ("steps", "batch", "rate", *STAGE1_DEFAULTS)
+        budget = {key: settings.pop(key) for key in keys}
 
         def make(folder: Path) -> dict[str, History]:
             with seeded(self.seed):
                 vae = FusedVAE(train.modalities, **settings)
-            history = fit(
+            histories = {}
+            if budget["align_steps"]:
+                histories["alignment"] = fit(
+                    AlignFirst(vae.encoders, vae.alignment),
+                    train,
+                    steps=budget["align_steps"],
+                    batch_size=budget["align_batch"],
+                    learning_rate=budget["align_rate"],
+                    seed=self.seed,
+                    folder=folder / "checkpoint-alignment",
+                    label="alignment",
+                )
+            histories["stage 1"] = fit(
                 vae,
                 train,
                 steps=budget["steps"],
@@ -143,7 +164,7 @@ class Experiment:
                 label="stage 1",
             )
             save_vae(vae, folder)
-            return {"stage 1": history}
+            return histories
 
         config = {**settings, **budget, "seed": self.seed}
         folder = self._stage("stage1", config, ["vae", "training"], make)

@@ -17,7 +17,9 @@ from shala_lite.alignment import Alignment
 from shala_lite.distributions import DiagonalGaussian, laplace_log_likelihood
 from shala_lite.fusion import FUSIONS
 from shala_lite.modalities import Modality
-from shala_lite.nets import ImageDecoder, ImageEncoder
+from shala_lite.nets import ImageDecoder, ImageEncoder, LayeredDecoder
+
+DECODERS: dict[str, Any] = {"convolutional": ImageDecoder, "layered": LayeredDecoder}
 
 
 class FusedVAE(nn.Module):
@@ -32,6 +34,8 @@ class FusedVAE(nn.Module):
         hidden: width of the fusion network.
         widths: channels of the image nets, from fine to coarse.
         residual: residual blocks at each resolution of the image nets.
+        decoder: `convolutional`, of `widths` and `residual`, or `layered`, of `decoder_hidden`.
+        decoder_hidden: width of the hidden layers of a layered decoder.
         likelihood_scale: Laplace scale b of every image modality, in pixel units.
         beta: weight of the divergence in the training loss.
         warmup: steps over which that weight rises from 0.
@@ -49,6 +53,8 @@ class FusedVAE(nn.Module):
         hidden: int = 512,
         widths: Sequence[int] = (64, 128, 256),
         residual: int = 0,
+        decoder: str = "convolutional",
+        decoder_hidden: int = 512,
         likelihood_scale: float = 0.1,
         beta: float = 1.0,
         warmup: int = 0,
@@ -59,6 +65,8 @@ class FusedVAE(nn.Module):
             raise ValueError("modalities: empty, expected at least one Modality")
         if fusion not in FUSIONS:
             raise ValueError(f"fusion: {fusion!r}, expected one of {sorted(FUSIONS)}")
+        if decoder not in DECODERS:
+            raise ValueError(f"decoder: {decoder!r}, expected one of {sorted(DECODERS)}")
         if likelihood_scale <= 0:
             raise ValueError(f"likelihood_scale: {likelihood_scale}, expected a positive number")
         self.config: dict[str, Any] = dict(
@@ -69,6 +77,8 @@ class FusedVAE(nn.Module):
             hidden=hidden,
             widths=list(widths),
             residual=residual,
+            decoder=decoder,
+            decoder_hidden=decoder_hidden,
             likelihood_scale=likelihood_scale,
             beta=beta,
             warmup=warmup,
@@ -84,8 +94,9 @@ class FusedVAE(nn.Module):
         self.fusion = FUSIONS[fusion](
             len(self.modalities), feature_dim, latent_dim, depth=depth, hidden=hidden
         )
+        sizes = {"convolutional": (widths, residual), "layered": (decoder_hidden,)}[decoder]
         self.decoders = nn.ModuleDict(
-            {m.name: ImageDecoder(m, latent_dim, widths, residual) for m in self.modalities}
+            {m.name: DECODERS[decoder](m, latent_dim, *sizes) for m in self.modalities}
         )
         self.alignment_weight = alignment
         if alignment:

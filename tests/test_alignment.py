@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from tiny_models import FEATURE, NAMES, rng, tiny_features
+from tiny_models import FEATURE, NAMES, rng, tiny_features, tiny_images, tiny_vae
 
-from shala_lite.alignment import Alignment
+from shala_lite.alignment import AlignFirst, Alignment
 
 
 def alignment(names=NAMES, **options):
@@ -141,3 +141,44 @@ def test_following_its_gradient_aligns():
         optimizer.step()
     assert first > math.log(16)
     assert loss < 0.5
+
+
+def test_aligning_first_is_the_alignment_of_what_the_encoders_say():
+    vae, x = tiny_vae(alignment=2.0), tiny_images()
+    first = AlignFirst(vae.encoders, vae.alignment).eval()
+    present = torch.rand(12, 3, generator=rng(1)) < 0.7
+    for given in (None, present):
+        expected = vae.alignment(vae.features(x), given)
+        assert first.loss(x, given, step=3, generator=rng())["loss"] == expected
+
+
+def test_aligning_first_trains_encoders_and_heads_in_place_and_nothing_else():
+    vae = tiny_vae(alignment=2.0)
+    before = {name: p.clone() for name, p in vae.named_parameters()}
+    first = AlignFirst(vae.encoders, vae.alignment).train()
+    optimizer = torch.optim.Adam(first.parameters(), lr=0.01)
+    first.loss(tiny_images())["loss"].backward()
+    optimizer.step()
+    moved = {name.split(".")[0] for name, p in vae.named_parameters() if (p != before[name]).any()}
+    assert moved == {"encoders", "alignment"}
+
+
+def test_a_pair_of_views_is_found_again_after_aligning_first():
+    """Views that share a pattern and differ in brightness: partners stand out once trained."""
+    generator = rng(3)
+    shared = torch.rand(64, 2, 8, 8, generator=generator)
+    x = {
+        name: (shared * (0.3 + 0.7 * torch.rand(64, 1, 1, 1, generator=generator)))
+        for name in NAMES
+    }
+    vae = tiny_vae(alignment=1.0)
+    first = AlignFirst(vae.encoders, vae.alignment).train()
+    optimizer = torch.optim.Adam(first.parameters(), lr=0.02)
+    start = first.loss(x)["loss"].item()
+    for _ in range(100):
+        optimizer.zero_grad()
+        loss = first.loss(x)["loss"]
+        loss.backward()
+        optimizer.step()
+    assert start > 3
+    assert loss < start - 1

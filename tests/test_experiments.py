@@ -152,6 +152,22 @@ def test_histories_are_kept_with_the_stage(first):
     assert first.histories["stage 2"].seconds > 0
 
 
+def test_encoders_are_aligned_first_where_asked_for(first, store):
+    settings = dict(stage1_alignment=1.0, stage1_align_batch=16)
+    plain, aligned = (experiment(**settings, stage1_align_steps=n) for n in (0, 2))
+    found, expected = aligned.stage1().state_dict(), plain.stage1().state_dict()
+    assert "alignment" not in plain.histories
+    assert aligned.histories["alignment"].steps == [1, 2]
+    assert aligned.histories["stage 1"].steps == [1, 2, 3]
+    key = "encoders.m0.head.0.weight"
+    assert not torch.allclose(found[key], expected[key], atol=1e-3)
+
+
+def test_aligning_first_without_an_alignment_is_refused(first):
+    with pytest.raises(ValueError, match="stage1_align_steps: 2 with no stage1_alignment"):
+        experiment(stage1_align_steps=2).stage1()
+
+
 def test_what_is_kept_of_a_stage_is_no_pickle_and_no_checkpoint(first, store):
     for name in store[2].values():
         folder = runs.root() / "artifacts" / name

@@ -26,8 +26,18 @@ def contents(folder: Path):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-def test_load_undoes_save(tmp_path):
-    options = dict(alignment=0.5, beta=2.0, warmup=3, residual=1, widths=(4, 6), depth=2)
+@pytest.mark.parametrize("decoder", ["convolutional", "layered"])
+def test_load_undoes_save(tmp_path, decoder):
+    options = dict(
+        decoder=decoder,
+        decoder_hidden=9,
+        alignment=0.5,
+        beta=2.0,
+        warmup=3,
+        residual=1,
+        widths=(4, 6),
+        depth=2,
+    )
     model = tiny_model(options, dict(schedule="variance_preserving", none=0.1, one=0.7, tokens=2))
     model.save(tmp_path)
     loaded = ShaLa.load(tmp_path)

@@ -8,7 +8,7 @@ from tiny_models import rng, stir
 from torch import nn
 
 from shala_lite.modalities import Modality
-from shala_lite.nets import ImageDecoder, ImageEncoder, Residual
+from shala_lite.nets import ImageDecoder, ImageEncoder, LayeredDecoder, Residual
 
 SHAPES = [(3, 28, 28), (1, 16, 16), (2, 9, 14), (3, 8, 20)]
 WIDTHS = [(4, 5), (3, 4, 5)]
@@ -25,6 +25,10 @@ def encoder(shape=(2, 9, 14), widths=(3, 4, 5), residual=1):
 
 def decoder(shape=(2, 9, 14), widths=(3, 4, 5), residual=1):
     return stir(ImageDecoder(Modality("a", shape), 6, widths, residual))
+
+
+def layered(shape=(2, 9, 14)):
+    return stir(LayeredDecoder(Modality("a", shape), 6, 11))
 
 
 @every
@@ -60,7 +64,7 @@ def test_every_number_of_the_latent_reaches_every_pixel(shape, widths, residual)
         assert (before_the_sigmoid(moved) != still).float().mean() > 0.9
 
 
-@pytest.mark.parametrize("make", [encoder, decoder])
+@pytest.mark.parametrize("make", [encoder, decoder, layered])
 def test_every_parameter_learns(make):
     net = make().train()
     size = (8, 2, 9, 14) if make is encoder else (8, 6)
@@ -70,7 +74,7 @@ def test_every_parameter_learns(make):
     assert not still
 
 
-@pytest.mark.parametrize("make", [encoder, decoder])
+@pytest.mark.parametrize("make", [encoder, decoder, layered])
 def test_items_are_independent_in_evaluation(make):
     net = make().eval()
     size = (6, 2, 9, 14) if make is encoder else (6, 6)
@@ -92,9 +96,10 @@ def test_features_have_unit_scale_in_training():
         torch.testing.assert_close(h.var(0, unbiased=False), torch.ones(7), atol=1e-2, rtol=0)
 
 
-def test_images_are_full_precision_when_the_layers_are_not():
+@pytest.mark.parametrize("make", [decoder, layered])
+def test_images_are_full_precision_when_the_layers_are_not(make):
     """A pixel of bfloat16 has 8 bits; a Laplace likelihood of scale 0.1 would feel it."""
-    net, z = decoder().eval(), torch.randn(4, 6, generator=rng())
+    net, z = make().eval(), torch.randn(4, 6, generator=rng())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         image = net(z)
     assert image.dtype == torch.float32
@@ -117,11 +122,25 @@ def test_there_are_as_many_residual_blocks_at_each_resolution_as_asked_for(count
         assert sum(isinstance(module, Residual) for module in net.modules()) == count * resolutions
 
 
-@pytest.mark.parametrize("net", [ImageEncoder, ImageDecoder])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_layered_image_lies_between_its_two_pictures_where_the_mask_says(shape):
+    net, z = layered(shape).eval(), torch.randn(4, 6, generator=rng())
+    image, channels = net(z), shape[0]
+    assert image.shape == (4, *shape)
+    last = net.layers[-1]
+    last.weight.data.unflatten(0, (2 * channels + 1, -1))[0] = 0
+    for bias, planes in ((40.0, slice(0, channels)), (-40.0, slice(channels, None))):
+        last.bias.data.unflatten(0, (2 * channels + 1, -1))[0] = bias
+        pictures = net.layers(z).unflatten(1, (-1, *shape[1:]))[:, 1:].sigmoid()
+        torch.testing.assert_close(net(z), pictures[:, planes])
+        assert not torch.allclose(net(z), image)
+
+
+@pytest.mark.parametrize("net", [ImageEncoder, ImageDecoder, LayeredDecoder])
 def test_what_is_no_image_is_refused(net):
     words = SimpleNamespace(name="caption", kind="text", shape=(32, 1000))
     with pytest.raises(ValueError, match=r"'caption': kind 'text' with shape \(32, 1000\)"):
-        net(words, 6, (4, 5))
+        net(words, 6, *((5,) if net is LayeredDecoder else ((4, 5),)))
 
 
 @pytest.mark.parametrize("net", [ImageEncoder, ImageDecoder])

@@ -214,15 +214,17 @@ def test_one_generator_gives_one_loss_and_the_global_state_is_left_alone():
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_everything_learns_from_the_loss():
-    vae = tiny_vae(alignment=1.0).train()
+@pytest.mark.parametrize("decoder", ["convolutional", "layered"])
+def test_everything_learns_from_the_loss(decoder):
+    vae = tiny_vae(alignment=1.0, decoder=decoder, decoder_hidden=9).train()
     vae.loss(tiny_images(), some_present(), generator=rng())["loss"].backward()
     still = [name for name, p in vae.named_parameters() if p.grad is None or not p.grad.any()]
     assert not still
 
 
-def test_training_raises_the_elbo():
-    vae, x = tiny_vae().train(), tiny_images(32)
+@pytest.mark.parametrize("decoder", ["convolutional", "layered"])
+def test_training_raises_the_elbo(decoder):
+    vae, x = tiny_vae(decoder=decoder, decoder_hidden=9).train(), tiny_images(32)
     optimizer = torch.optim.Adam(vae.parameters(), lr=0.01)
     first = vae.loss(x, generator=rng())["loss"].item()
     for step in range(30):
@@ -237,6 +239,7 @@ def test_training_raises_the_elbo():
     ("options", "message"),
     [
         ({"fusion": "sum of all"}, r"fusion: 'sum of all', expected one of \['concat'"),
+        ({"decoder": "round"}, r"decoder: 'round', expected one of \['convolutional', 'layered'"),
         ({"likelihood_scale": 0.0}, "likelihood_scale: 0.0, expected a positive"),
         ({"names": ()}, "modalities: empty"),
         ({"depth": 0}, "depth: 0"),
