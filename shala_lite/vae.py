@@ -36,6 +36,7 @@ class FusedVAE(nn.Module):
         residual: residual blocks at each resolution of the image nets.
         decoder: `convolutional`, of `widths` and `residual`, or `layered`, of `decoder_hidden`.
         decoder_hidden: width of the hidden layers of a layered decoder.
+        mask_sharpness: of its mask in evaluation, see `nets.LayeredDecoder`.
         likelihood_scale: Laplace scale b of every image modality, in pixel units.
         beta: weight of the divergence in the training loss.
         warmup: steps over which that weight rises from 0.
@@ -55,6 +56,7 @@ class FusedVAE(nn.Module):
         residual: int = 0,
         decoder: str = "convolutional",
         decoder_hidden: int = 512,
+        mask_sharpness: float = 1.0,
         likelihood_scale: float = 0.1,
         beta: float = 1.0,
         warmup: int = 0,
@@ -79,6 +81,7 @@ class FusedVAE(nn.Module):
             residual=residual,
             decoder=decoder,
             decoder_hidden=decoder_hidden,
+            mask_sharpness=mask_sharpness,
             likelihood_scale=likelihood_scale,
             beta=beta,
             warmup=warmup,
@@ -94,7 +97,9 @@ class FusedVAE(nn.Module):
         self.fusion = FUSIONS[fusion](
             len(self.modalities), feature_dim, latent_dim, depth=depth, hidden=hidden
         )
-        sizes = {"convolutional": (widths, residual), "layered": (decoder_hidden,)}[decoder]
+        sizes = (
+            (widths, residual) if decoder == "convolutional" else (decoder_hidden, mask_sharpness)
+        )
         self.decoders = nn.ModuleDict(
             {m.name: DECODERS[decoder](m, latent_dim, *sizes) for m in self.modalities}
         )
