@@ -27,8 +27,8 @@ def decoder(shape=(2, 9, 14), widths=(3, 4, 5), residual=1):
     return stir(ImageDecoder(Modality("a", shape), 6, widths, residual))
 
 
-def layered(shape=(2, 9, 14)):
-    return stir(LayeredDecoder(Modality("a", shape), 6, 11))
+def layered(shape=(2, 9, 14), **options):
+    return stir(LayeredDecoder(Modality("a", shape), 6, 11, **options))
 
 
 @every
@@ -122,21 +122,50 @@ def test_there_are_as_many_residual_blocks_at_each_resolution_as_asked_for(count
         assert sum(isinstance(module, Residual) for module in net.modules()) == count * resolutions
 
 
+def pictures(net, z):
+    """The two pictures of a layered decoder, each as large as the image."""
+    channels = net.planes[1]
+    planes = net.layers(z).unflatten(1, (-1, *net.size)).sigmoid()
+    return planes[:, 1 : 1 + channels], planes[:, 1 + channels :]
+
+
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_layered_image_lies_between_its_two_pictures_where_the_mask_says(shape):
+def test_a_layered_image_lies_between_its_two_pictures_and_the_mask_says_where(shape):
     net, z = layered(shape).eval(), torch.randn(4, 6, generator=rng())
-    image = net(z)
+    image, (above, below) = net(z), pictures(net, z)
     assert image.shape == (4, *shape)
-    pictures = net.pictures(net.layers(z)).unflatten(1, net.coarse).sigmoid()
-    fine = nn.functional.interpolate(pictures, size=shape[1:], mode="bilinear")
-    low, high = torch.stack(fine.chunk(2, dim=1)).aminmax(dim=0)
-    assert (image >= low - 1e-6).all()
-    assert (image <= high + 1e-6).all()
-    for bias, shown in ((40.0, fine[:, : shape[0]]), (-40.0, fine[:, shape[0] :])):
-        nn.init.zeros_(net.mask.weight)
-        nn.init.constant_(net.mask.bias, bias)
+    assert (image >= torch.minimum(above, below) - 1e-6).all()
+    assert (image <= torch.maximum(above, below) + 1e-6).all()
+    last, pixels = net.layers[-1], shape[1] * shape[2]  # the mask comes first
+    nn.init.zeros_(last.weight[:pixels])
+    for bias, shown in ((40.0, above), (-40.0, below)):
+        nn.init.constant_(last.bias[:pixels], bias)
         torch.testing.assert_close(net(z), shown)
         assert not torch.allclose(net(z), image)
+
+
+def test_a_sharp_mask_gives_each_pixel_to_one_picture_but_not_in_training():
+    soft, sharp = layered(), layered(sharpness=1e6)
+    sharp.load_state_dict(soft.state_dict())
+    z = torch.randn(4, 6, generator=rng())
+    torch.testing.assert_close(sharp.train()(z), soft.train()(z))
+    soft.load_state_dict(sharp.eval().state_dict())  # running statistics moved in training
+    above, below = pictures(sharp, z)
+
+    def away(image):
+        return torch.minimum((image - above).abs(), (image - below).abs()).amax()
+
+    assert away(sharp(z)) < 1e-5
+    assert away(soft.eval()(z)) > 0.05
+    # and to the one that the soft mask leans to
+    lean = ((soft(z) - above).abs() < (soft(z) - below).abs()).all(1, keepdim=True)
+    torch.testing.assert_close(sharp(z), torch.where(lean, above, below))
+
+
+@pytest.mark.parametrize("sharpness", [0.0, -1.0])
+def test_a_sharpness_that_is_not_positive_is_refused(sharpness):
+    with pytest.raises(ValueError, match=f"sharpness: {sharpness}, expected a positive"):
+        layered(sharpness=sharpness)
 
 
 @pytest.mark.parametrize("net", [ImageEncoder, ImageDecoder, LayeredDecoder])
