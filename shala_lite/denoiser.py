@@ -1,17 +1,21 @@
-r"""The denoiser: a Transformer over tokens of the latent, told which features are given.
+r"""The denoiser: a Transformer or an MLP over the latent, told which features are given.
 
-z of Z numbers is read as T tokens of Z/T numbers. Time and condition enter every block through
-adaptive normalisation with a gate that starts closed (DiT, Peebles and Xie 2023):
+Time and condition enter every block through adaptive normalisation with a gate that starts closed
+(DiT, Peebles and Xie 2023):
 
     c = time(t) + given(sum over present m of project_m(h_m))
-    x <- x + gate_1(c) attention(scale_1(c) norm(x) + shift_1(c))
+    x <- x + gate_1(c) attention(scale_1(c) norm(x) + shift_1(c))        the Transformer alone
     x <- x + gate_2(c) mlp(scale_2(c) norm(x) + shift_2(c))
+
+The Transformer reads z of Z numbers as T tokens of Z/T numbers. The MLP reads it whole (the
+denoiser of Li et al. 2024, MAR): on a small latent and a CPU it learns more a second.
 
 A sum over what is present makes any subset a condition, and makes it blind to what is absent.
 """
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -105,16 +109,73 @@ class Block(nn.Module):
         return x + gate_2 * self.mlp(self.norm(x) * (1 + scale_2) + shift_2)
 
 
-class TransformerDenoiser(nn.Module):
-    """F(z_t, t, condition), shape (B, Z): a network whose output starts at zero.
+class MLPBlock(nn.Module):
+    """One residual block of two linear layers with adaptive normalisation.
+
+    Args:
+        width: of the residual stream.
+        expansion: the hidden layer is that many times wider.
+    """
+
+    def __init__(self, width: int, expansion: int = 2) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, expansion * width), nn.SiLU(), nn.Linear(expansion * width, width)
+        )
+        self.modulate = nn.Linear(width, 3 * width)
+        nn.init.zeros_(self.modulate.weight)
+        nn.init.zeros_(self.modulate.bias)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """x (B, W), condition (B, W)."""
+        shift, scale, gate = self.modulate(condition).chunk(3, dim=-1)
+        return x + gate * self.mlp(self.norm(x) * (1 + scale) + shift)
+
+
+class Denoiser(nn.Module):
+    """F(z_t, t, condition), shape (B, Z): what every denoiser shares. Its output starts at zero.
+
+    Args:
+        names: the modalities.
+        feature_dim: D.
+        width: of the residual stream.
+        outputs: numbers read from each vector of the stream.
+    """
+
+    def __init__(self, names: Sequence[str], feature_dim: int, width: int, outputs: int) -> None:
+        super().__init__()
+        self.time = TimeEmbedding(width)
+        self.subset = SubsetEmbedding(names, feature_dim, width)
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.modulate = nn.Linear(width, 2 * width)
+        self.read = nn.Linear(width, outputs)
+        for layer in (self.modulate, self.read):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def stream(self, z: Tensor, condition: Tensor) -> Tensor:
+        """The residual stream after the last block, (B, T, W)."""
+        raise NotImplementedError
+
+    def forward(self, z: Tensor, t: Tensor, features: dict[str, Tensor], present: Tensor) -> Tensor:
+        """z (B, Z), t (B,), features {name: (B, D)}, present (B, M) bool."""
+        condition = nn.functional.silu(self.time(t) + self.subset(features, present))
+        shift, scale = self.modulate(condition)[:, None].chunk(2, dim=-1)
+        x = self.norm(self.stream(z, condition))
+        return self.read(x * (1 + scale) + shift).flatten(1).float()
+
+
+class TransformerDenoiser(Denoiser):
+    """Attention among T tokens of z.
 
     Args:
         latent_dim: Z.
         names: the modalities.
         feature_dim: D.
-        tokens: T, a divisor of Z.
         width: of the residual stream, a multiple of `heads`.
         depth: number of blocks.
+        tokens: T, a divisor of Z.
         heads: attention heads.
     """
 
@@ -124,34 +185,53 @@ class TransformerDenoiser(nn.Module):
         names: Sequence[str],
         feature_dim: int,
         *,
-        tokens: int,
         width: int,
         depth: int,
+        tokens: int,
         heads: int,
     ) -> None:
-        super().__init__()
         if latent_dim % tokens:
             raise ValueError(f"tokens: {tokens}, expected a divisor of latent_dim {latent_dim}")
         if width % heads:
             raise ValueError(f"heads: {heads}, expected a divisor of width {width}")
+        super().__init__(names, feature_dim, width, latent_dim // tokens)
         self.tokens = tokens
         self.embed = nn.Linear(latent_dim // tokens, width)
         self.position = nn.Parameter(0.02 * torch.randn(tokens, width))
-        self.time = TimeEmbedding(width)
-        self.subset = SubsetEmbedding(names, feature_dim, width)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
-        self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.modulate = nn.Linear(width, 2 * width)
-        self.read = nn.Linear(width, latent_dim // tokens)
-        for layer in (self.modulate, self.read):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
 
-    def forward(self, z: Tensor, t: Tensor, features: dict[str, Tensor], present: Tensor) -> Tensor:
-        """z (B, Z), t (B,), features {name: (B, D)}, present (B, M) bool."""
-        condition = nn.functional.silu(self.time(t) + self.subset(features, present))
+    def stream(self, z: Tensor, condition: Tensor) -> Tensor:
+        """The residual stream after the last block, (B, T, W)."""
         x = self.embed(z.unflatten(1, (self.tokens, -1))) + self.position
         for block in self.blocks:
             x = block(x, condition)
-        shift, scale = self.modulate(condition)[:, None].chunk(2, dim=-1)
-        return self.read(self.norm(x) * (1 + scale) + shift).flatten(1).float()
+        return x
+
+
+class MLPDenoiser(Denoiser):
+    """Residual blocks of linear layers on the whole of z.
+
+    Args:
+        latent_dim: Z.
+        names: the modalities.
+        feature_dim: D.
+        width: of the residual stream.
+        depth: number of blocks.
+    """
+
+    def __init__(
+        self, latent_dim: int, names: Sequence[str], feature_dim: int, *, width: int, depth: int
+    ) -> None:
+        super().__init__(names, feature_dim, width, latent_dim)
+        self.embed = nn.Linear(latent_dim, width)
+        self.blocks = nn.ModuleList(MLPBlock(width) for _ in range(depth))
+
+    def stream(self, z: Tensor, condition: Tensor) -> Tensor:
+        """The residual stream after the last block, one vector an item, (B, 1, W)."""
+        x = self.embed(z)
+        for block in self.blocks:
+            x = block(x, condition)
+        return x[:, None]
+
+
+DENOISERS: dict[str, Any] = {"transformer": TransformerDenoiser, "mlp": MLPDenoiser}

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from shala_lite.denoiser import TransformerDenoiser
+from shala_lite.denoiser import DENOISERS
 from shala_lite.distributions import DiagonalGaussian
 from shala_lite.latents import LatentDataset
 from shala_lite.samplers import SAMPLERS, Trajectory
@@ -59,7 +59,9 @@ class LatentPrior(nn.Module):
         names: the modalities, in the order of `present`.
         latent_dim: Z.
         feature_dim: D.
-        tokens, width, depth, heads: sizes of the Transformer, see `TransformerDenoiser`.
+        denoiser: `transformer` or `mlp`, see `denoiser`.
+        width, depth: sizes of the denoiser.
+        tokens, heads: of the Transformer alone.
         schedule: `rectified` or `variance_preserving`.
         none, one: probabilities of conditioning on nothing and on a single modality in training.
     """
@@ -73,9 +75,10 @@ class LatentPrior(nn.Module):
         *,
         latent_dim: int = 64,
         feature_dim: int = 512,
-        tokens: int = 8,
+        denoiser: str = "transformer",
         width: int = 256,
         depth: int = 6,
+        tokens: int = 8,
         heads: int = 4,
         schedule: str = "rectified",
         none: float = 0.4,
@@ -84,14 +87,17 @@ class LatentPrior(nn.Module):
         super().__init__()
         if schedule not in SCHEDULES:
             raise ValueError(f"schedule: {schedule!r}, expected one of {sorted(SCHEDULES)}")
+        if denoiser not in DENOISERS:
+            raise ValueError(f"denoiser: {denoiser!r}, expected one of {sorted(DENOISERS)}")
         if min(none, one) < 0 or none + one > 1:
             raise ValueError(f"none, one: {none}, {one}, expected probabilities with sum at most 1")
         self.config: dict[str, Any] = dict(
             latent_dim=latent_dim,
             feature_dim=feature_dim,
-            tokens=tokens,
+            denoiser=denoiser,
             width=width,
             depth=depth,
+            tokens=tokens,
             heads=heads,
             schedule=schedule,
             none=none,
@@ -100,15 +106,10 @@ class LatentPrior(nn.Module):
         self.names, self.latent_dim = tuple(names), latent_dim
         self.schedule = SCHEDULES[schedule]()
         self.none, self.one = none, one
-        self.network = TransformerDenoiser(
-            latent_dim,
-            self.names,
-            feature_dim,
-            tokens=tokens,
-            width=width,
-            depth=depth,
-            heads=heads,
-        )
+        sizes = dict(width=width, depth=depth)
+        if denoiser == "transformer":
+            sizes |= dict(tokens=tokens, heads=heads)
+        self.network = DENOISERS[denoiser](latent_dim, self.names, feature_dim, **sizes)
         self.register_buffer("latent_mean", torch.zeros(latent_dim))
         self.register_buffer("latent_std", torch.ones(latent_dim))
         for name in self.names:

@@ -342,7 +342,8 @@ def clusters(n=512):
     return LatentDataset(posterior, features, torch.ones(n, 1, dtype=torch.bool)), side
 
 
-def test_it_learns_two_clusters_and_which_one_is_meant():
+@pytest.mark.parametrize("denoiser", ["transformer", "mlp"])
+def test_it_learns_two_clusters_and_which_one_is_meant(denoiser):
     latents, side = clusters()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -350,10 +351,11 @@ def test_it_learns_two_clusters_and_which_one_is_meant():
             "a",
             latent_dim=2,
             feature_dim=1,
-            tokens=1,
+            denoiser=denoiser,
             width=32,
-            heads=2,
             depth=2,
+            tokens=1,
+            heads=2,
             none=0.5,
             one=0.5,
         )
@@ -398,6 +400,7 @@ def test_it_learns_two_clusters_and_which_one_is_meant():
         ({"none": -0.1, "one": 0.4}, "none, one: -0.1, 0.4"),
         ({"none": 0.7, "one": 0.4}, "none, one: 0.7, 0.4"),
         ({"tokens": 5}, "tokens: 5"),
+        ({"denoiser": "unet"}, r"denoiser: 'unet', expected one of \['mlp', 'transformer'\]"),
     ],
 )
 def test_arguments_out_of_range_are_named(options, message):
