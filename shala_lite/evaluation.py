@@ -111,6 +111,13 @@ def joint_scores(generated: Judged, reference: Judged, classes: int = 10) -> dic
     }
 
 
+def latent_scores(
+    vae: FusedVAE, judges: Judges, z: Tensor, reference: Judged, classes: int = 10
+) -> dict[str, float]:
+    """Joint scores of decoded latents z, shape (N, Z), against judged real sets."""
+    return joint_scores(judge_latents(vae, judges, z), reference, classes)
+
+
 def scoreboard(
     vae: FusedVAE,
     judges: Judges,
@@ -127,8 +134,7 @@ def scoreboard(
     """
     reference = judge_dataset(judges, test)
     scores = {
-        variant: joint_scores(judge_latents(vae, judges, z), reference, classes)
-        for variant, z in latents.items()
+        variant: latent_scores(vae, judges, z, reference, classes) for variant, z in latents.items()
     }
     scores["judge"] = metrics.set_scores(reference.labels, classes)
     real = joint_scores(judge_dataset(judges, train), reference, classes)

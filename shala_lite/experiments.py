@@ -31,7 +31,7 @@ ENCODE_BATCH = 1000
 JUDGE_DEFAULTS = {"batch": 128, "rate": 5e-3}
 # Steps on alignment alone, before the ELBO; large batches, because partners compete in a batch.
 STAGE1_DEFAULTS = {"align_steps": 0, "align_batch": 128, "align_rate": 4e-3}
-STAGE2_DEFAULTS = {"ema": 0.998}
+STAGE2_DEFAULTS = {"ema": 0.998, "guide_width": 48}
 
 
 @contextmanager

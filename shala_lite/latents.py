@@ -2,7 +2,7 @@
 
 The mean and the standard deviation of each item's posterior are kept, never the mean alone:
 a prior trained on means would learn a distribution with less noise than the decoder was
-trained on. Each step draws a fresh z.
+trained on. Each step draws a fresh z, and for every item a subset of its features.
 """
 
 from collections.abc import Iterable
@@ -74,3 +74,24 @@ def encode(vae: FusedVAE, batches: Iterable[dict]) -> LatentDataset:
         {name: torch.cat(values) for name, values in features.items() if values},
         torch.cat(masks),
     )
+
+
+def draw_subsets(
+    present: Tensor, none: float, one: float, generator: torch.Generator | None = None
+) -> Tensor:
+    """For every item a random subset of what is present, (B, M) bool.
+
+    With probability `none` nothing, with probability `one` a single modality, else a subset whose
+    size is uniform from 1 to the number present.
+    """
+    device = generator.device if generator is not None else present.device
+    batch, count = present.shape
+    order = torch.rand(batch, count, generator=generator, device=device).to(present.device)
+    kind, size = torch.rand(2, batch, generator=generator, device=device).to(present.device)
+    available = present.sum(1)
+    # rank of each modality in a random order in which the absent come last
+    rank = torch.where(present, order, order + 1).argsort(1).argsort(1)
+    wanted = (size * available).long() + 1
+    wanted = torch.where(kind < none + one, torch.ones_like(wanted), wanted)
+    wanted = torch.where(kind < none, torch.zeros_like(wanted), wanted)
+    return (rank < wanted[:, None]) & present

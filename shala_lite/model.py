@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -100,10 +101,18 @@ class ShaLa:
         *,
         steps: int = 16,
         sampler: str = "heun",
+        guidance: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """n joint samples of all modalities, {name: (n, *shape)}, pixels in [0, 1]."""
-        z = self.prior.sample(n, steps=steps, sampler=sampler, generator=generator).z
+        """n joint samples of all modalities, {name: (n, *shape)}, pixels in [0, 1].
+
+        Args:
+            n: how many.
+            steps, sampler, generator: as in `LatentPrior.sample`.
+            guidance: against the prior's guide; 1 is none.
+        """
+        options: dict[str, Any] = dict(steps=steps, sampler=sampler, generator=generator)
+        z = self.prior.sample(n, guidance=guidance, against="guide", **options).z
         return self.vae.decode(z)
 
     @torch.no_grad()
@@ -120,7 +129,8 @@ class ShaLa:
 
         Args:
             x: {name: (n, *shape)}, pixels in [0, 1], at least one modality.
-            steps, sampler, guidance, generator: as in `LatentPrior.sample`.
+            steps, sampler, generator: as in `LatentPrior.sample`.
+            guidance: against nothing given; 1 is none.
         """
         if not x:
             raise ValueError("x: empty, expected at least one modality; see generate")

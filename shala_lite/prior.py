@@ -2,16 +2,21 @@ r"""Stage 2: a diffusion prior on the shared latent, given the features of any s
 
     loss = E_{z ~ q(z), e, t} || v_theta(z_t, t, {h_m : m in S}) - v_t ||^2 / c_out(t)^2
 
-S is drawn for every item: nothing, one modality (the paper's rule), or a random subset. Dropping
-the condition trains the unconditional prior in the same network, which guidance needs
-(Ho and Salimans 2022):
+S is drawn for every item: nothing, one modality (the paper's rule), or a random subset. Sampling
+may exaggerate what a velocity has over a worse one, by the factor `guidance`:
 
-    v_guided = v(z_t, t, nothing) + guidance (v(z_t, t, S) - v(z_t, t, nothing))
+    v_guided = v_worse + guidance (v(z_t, t, S) - v_worse)
+
+The worse one is either v(z_t, t, nothing), of the same network, which exaggerates the condition
+(classifier-free guidance, Ho and Salimans 2022); or that of the guide, a small network trained
+beside the large one, which exaggerates what is learned late and serves without a condition too
+(autoguidance, Karras et al. 2024).
 
 Source: ShaLa, arXiv 2508.17376, section 3.4; t is drawn logit-normally, as in Esser et al. 2024.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -19,9 +24,11 @@ from torch import Tensor, nn
 
 from shala_lite.denoiser import DENOISERS
 from shala_lite.distributions import DiagonalGaussian
-from shala_lite.latents import LatentDataset
+from shala_lite.latents import LatentDataset, draw_subsets
 from shala_lite.samplers import SAMPLERS, Trajectory
 from shala_lite.schedule import SCHEDULES, diffuse, preconditioning
+
+AGAINST = ("nothing", "guide")
 
 
 class Samples(NamedTuple):
@@ -29,27 +36,6 @@ class Samples(NamedTuple):
 
     z: Tensor
     nfe: int
-
-
-def draw_subsets(
-    present: Tensor, none: float, one: float, generator: torch.Generator | None = None
-) -> Tensor:
-    """For every item a random subset of what is present, (B, M) bool.
-
-    With probability `none` nothing, with probability `one` a single modality, else a subset whose
-    size is uniform from 1 to the number present.
-    """
-    device = generator.device if generator is not None else present.device
-    batch, count = present.shape
-    order = torch.rand(batch, count, generator=generator, device=device).to(present.device)
-    kind, size = torch.rand(2, batch, generator=generator, device=device).to(present.device)
-    available = present.sum(1)
-    # rank of each modality in a random order in which the absent come last
-    rank = torch.where(present, order, order + 1).argsort(1).argsort(1)
-    wanted = (size * available).long() + 1
-    wanted = torch.where(kind < none + one, torch.ones_like(wanted), wanted)
-    wanted = torch.where(kind < none, torch.zeros_like(wanted), wanted)
-    return (rank < wanted[:, None]) & present
 
 
 class LatentPrior(nn.Module):
@@ -62,6 +48,7 @@ class LatentPrior(nn.Module):
         denoiser: `transformer` or `mlp`, see `denoiser`.
         width, depth: sizes of the denoiser.
         tokens, heads: of the Transformer alone.
+        guide_width: width of the guide, a denoiser of the same kind and one block; 0 is none.
         schedule: `rectified` or `variance_preserving`.
         none, one: probabilities of conditioning on nothing and on a single modality in training.
     """
@@ -80,6 +67,7 @@ class LatentPrior(nn.Module):
         depth: int = 6,
         tokens: int = 8,
         heads: int = 4,
+        guide_width: int = 0,
         schedule: str = "rectified",
         none: float = 0.4,
         one: float = 0.3,
@@ -99,6 +87,7 @@ class LatentPrior(nn.Module):
             depth=depth,
             tokens=tokens,
             heads=heads,
+            guide_width=guide_width,
             schedule=schedule,
             none=none,
             one=one,
@@ -106,10 +95,10 @@ class LatentPrior(nn.Module):
         self.names, self.latent_dim = tuple(names), latent_dim
         self.schedule = SCHEDULES[schedule]()
         self.none, self.one = none, one
-        sizes = dict(width=width, depth=depth)
-        if denoiser == "transformer":
-            sizes |= dict(tokens=tokens, heads=heads)
-        self.network = DENOISERS[denoiser](latent_dim, self.names, feature_dim, **sizes)
+        sizes = dict(tokens=tokens, heads=heads) if denoiser == "transformer" else {}
+        build = partial(DENOISERS[denoiser], latent_dim, self.names, feature_dim, **sizes)
+        self.network = build(width=width, depth=depth)
+        self.guide = build(width=guide_width, depth=1) if guide_width else None
         self.register_buffer("latent_mean", torch.zeros(latent_dim))
         self.register_buffer("latent_std", torch.ones(latent_dim))
         for name in self.names:
@@ -133,16 +122,26 @@ class LatentPrior(nn.Module):
                 self.get_buffer(f"feature_std_{name}").copy_(h.std(0).clamp(min=1e-6))
 
     def velocity(
-        self, z: Tensor, t: Tensor, features: dict[str, Tensor], present: Tensor
+        self,
+        z: Tensor,
+        t: Tensor,
+        features: dict[str, Tensor],
+        present: Tensor,
+        *,
+        network: nn.Module | None = None,
     ) -> Tensor:
-        """E[v_t | z_t, S] in standardised units: z (B, Z), t (B,), present (B, M) bool."""
+        """E[v_t | z_t, S] in standardised units: z (B, Z), t (B,), present (B, M) bool.
+
+        `network` is the prior's own or, if given, its guide.
+        """
         skip, out, scale = (c[:, None] for c in preconditioning(self.schedule, t))
         scaled = {
             name: (h - self.get_buffer(f"feature_mean_{name}"))
             / self.get_buffer(f"feature_std_{name}")
             for name, h in features.items()
         }
-        return skip * z + out * self.network(scale * z, t, scaled, present)
+        predict = self.network if network is None else network
+        return skip * z + out * predict(scale * z, t, scaled, present)
 
     def loss(
         self,
@@ -153,7 +152,12 @@ class LatentPrior(nn.Module):
         step: int | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """Velocity matching, in units of the residual c_out, with a fresh z for every item."""
+        """Velocity matching, in units of the residual c_out, with a fresh z for every item.
+
+        Returns:
+            `network`, the error over all items; `given` and `nothing`, over those with and without
+            a condition; `guide`, the error of the guide; and `loss`, of network and guide together.
+        """
         z = (latents.sample(generator) - self.latent_mean) / self.latent_std
         device = z.device if generator is None else generator.device
         noise = torch.randn(z.shape, generator=generator, device=device).to(z.device)
@@ -161,14 +165,21 @@ class LatentPrior(nn.Module):
         subset = draw_subsets(present, self.none, self.one, generator)
         noisy, target = diffuse(self.schedule, z, noise, t)
         _, out, _ = preconditioning(self.schedule, t)
-        error = (self.velocity(noisy, t, features, subset) - target) / out[:, None]
-        per_item = error.square().mean(1)
-        given = subset.any(1)
-        return {
-            "loss": per_item.mean(),
+
+        def error(network: nn.Module) -> Tensor:
+            found = self.velocity(noisy, t, features, subset, network=network)
+            return ((found - target) / out[:, None]).square().mean(1)
+
+        per_item, given = error(self.network), subset.any(1)
+        terms = {
+            "network": per_item.mean(),
             "given": (per_item * given).sum() / given.sum().clamp(min=1),
             "nothing": (per_item * ~given).sum() / (~given).sum().clamp(min=1),
         }
+        if self.guide is None:
+            return {"loss": terms["network"], **terms}
+        terms["guide"] = error(self.guide).mean()
+        return {"loss": terms["network"] + terms["guide"], **terms}
 
     @torch.no_grad()
     def trajectory(
@@ -180,6 +191,7 @@ class LatentPrior(nn.Module):
         steps: int = 16,
         sampler: str = "heun",
         guidance: float = 1.0,
+        against: str = "nothing",
         generator: torch.Generator | None = None,
     ) -> tuple[Trajectory, int]:
         """All states from noise to data in the decoder's units, and the evaluations (NFE).
@@ -188,6 +200,10 @@ class LatentPrior(nn.Module):
         """
         if sampler not in SAMPLERS:
             raise ValueError(f"sampler: {sampler!r}, expected one of {sorted(SAMPLERS)}")
+        if against not in AGAINST:
+            raise ValueError(f"against: {against!r}, expected one of {list(AGAINST)}")
+        if against == "guide" and guidance != 1.0 and self.guide is None:
+            raise ValueError("against: 'guide' of a prior with guide_width 0, expected it positive")
         given = given or {}
         unknown = sorted(set(given) - set(self.names))
         if unknown:
@@ -203,18 +219,20 @@ class LatentPrior(nn.Module):
                     f"present: shape {tuple(present.shape)}, expected {tuple(have.shape)}"
                 )
             have = have & present.to(device)
-        nothing = torch.zeros_like(have)
-        both = bool(given) and guidance != 1.0
+        guided = guidance != 1.0 and (against == "guide" or bool(given))
 
         def velocity(z: Tensor, t: Tensor) -> Tensor:
-            if not both:
+            if not guided:
                 return self.velocity(z, t, given, have)
-            twice = {name: torch.cat([h, h]) for name, h in given.items()}
-            pair = self.velocity(
-                torch.cat([z, z]), torch.cat([t, t]), twice, torch.cat([have, nothing])
-            )
-            conditional, unconditional = pair.chunk(2)
-            return unconditional + guidance * (conditional - unconditional)
+            if against == "guide":
+                better = self.velocity(z, t, given, have)
+                worse = self.velocity(z, t, given, have, network=self.guide)
+            else:  # both in one call of the network
+                twice = {name: torch.cat([h, h]) for name, h in given.items()}
+                present = torch.cat([have, torch.zeros_like(have)])
+                pair = self.velocity(torch.cat([z, z]), torch.cat([t, t]), twice, present)
+                better, worse = pair.chunk(2)
+            return worse + guidance * (better - worse)
 
         draw_on = device if generator is None else generator.device
         noise = torch.randn(n, self.latent_dim, generator=generator, device=draw_on).to(device)
@@ -225,7 +243,7 @@ class LatentPrior(nn.Module):
         finally:
             self.train(training)
         states = [z * self.latent_std + self.latent_mean for z in states]
-        return Trajectory(states, calls), calls * (2 if both else 1)
+        return Trajectory(states, calls), calls * (2 if guided else 1)
 
     def sample(
         self,
@@ -236,6 +254,7 @@ class LatentPrior(nn.Module):
         steps: int = 16,
         sampler: str = "heun",
         guidance: float = 1.0,
+        against: str = "nothing",
         generator: torch.Generator | None = None,
     ) -> Samples:
         """Draw n latents.
@@ -246,14 +265,24 @@ class LatentPrior(nn.Module):
             present: (n, M) bool, which of the given features each item may use; None means all.
             steps: time steps of the sampler.
             sampler: `euler` or `heun`.
-            guidance: 1 is none; above 1 follows the condition more closely, at twice the cost.
+            guidance: 1 is none; above 1 exaggerates, at two evaluations in place of one.
+            against: what is exaggerated: the difference to `nothing` given, which is none where
+                nothing is given, or to the `guide`.
             generator: source of the noise.
 
         Raises:
-            ValueError: unknown sampler, or features or `present` of another shape.
+            ValueError: unknown sampler or `against`, no guide, or features or `present` of another
+                shape.
             KeyError: features of an unknown modality.
         """
         trajectory, nfe = self.trajectory(
-            n, given, present, steps=steps, sampler=sampler, guidance=guidance, generator=generator
+            n,
+            given,
+            present,
+            steps=steps,
+            sampler=sampler,
+            guidance=guidance,
+            against=against,
+            generator=generator,
         )
         return Samples(trajectory.states[-1], nfe)

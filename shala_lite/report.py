@@ -62,14 +62,14 @@ def table(header: Sequence[Any], rows: Iterable[Sequence[Any]], *, caption: str 
 
 
 def numbers(
-    rows: Mapping[str, Mapping[str, float]], *, caption: str = "", form: str = ".3f"
+    rows: Mapping[str, Mapping[Any, float]], *, caption: str = "", form: str = ".3f"
 ) -> Page:
     """A table of {row: {column: number}}; columns are those of the first row, in its order."""
     if not rows:
         raise ValueError("rows is empty; expected {row: {column: number}}")
     columns = list(next(iter(rows.values())))
     body = [[name, *(format(row[key], form) for key in columns)] for name, row in rows.items()]
-    return table(["", *(key.replace("_", " ") for key in columns)], body, caption=caption)
+    return table(["", *(str(key).replace("_", " ") for key in columns)], body, caption=caption)
 
 
 def scores(

@@ -37,8 +37,9 @@ def tags(cell):
 
 
 def code_lines(source):
+    """Lines with a word of code: no blank lines, no comments, no brackets that only close."""
     lines = (line.strip() for line in source.splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+    return [line for line in lines if re.search(r"\w", line) and not line.startswith("#")]
 
 
 def toc_files():

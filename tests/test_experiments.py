@@ -26,7 +26,7 @@ PARAMETERS = {
     "stage1_steps": 3,
     "stage1_batch": 16,
     "stage1_rate": 0.002,
-    "stage2_tokens": 2,
+    "stage2_denoiser": "mlp",
     "stage2_width": 8,
     "stage2_depth": 1,
     "stage2_steps": 3,

@@ -26,8 +26,10 @@ def contents(folder: Path):
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
-@pytest.mark.parametrize("decoder", ["convolutional", "layered"])
-def test_load_undoes_save(tmp_path, decoder):
+@pytest.mark.parametrize(
+    ("decoder", "denoiser"), [("convolutional", "transformer"), ("layered", "mlp")]
+)
+def test_load_undoes_save(tmp_path, decoder, denoiser):
     options = dict(
         decoder=decoder,
         decoder_hidden=9,
@@ -38,7 +40,15 @@ def test_load_undoes_save(tmp_path, decoder):
         widths=(4, 6),
         depth=2,
     )
-    model = tiny_model(options, dict(schedule="variance_preserving", none=0.1, one=0.7, tokens=2))
+    settings = dict(
+        denoiser=denoiser,
+        guide_width=4,
+        schedule="variance_preserving",
+        none=0.1,
+        one=0.7,
+        tokens=2,
+    )
+    model = tiny_model(options, settings)
     model.save(tmp_path)
     loaded = ShaLa.load(tmp_path)
     assert loaded.vae.modalities == model.vae.modalities

@@ -14,8 +14,8 @@ from tiny_models import (
 )
 
 from shala_lite.distributions import DiagonalGaussian
-from shala_lite.latents import LatentDataset
-from shala_lite.prior import LatentPrior, draw_subsets
+from shala_lite.latents import LatentDataset, draw_subsets
+from shala_lite.prior import LatentPrior
 from shala_lite.samplers import SAMPLERS
 from shala_lite.training import fit
 
@@ -170,7 +170,19 @@ def test_the_loss_is_the_mean_of_its_parts():
     share = seen["present"].any(1).float().mean()
     assert 0.2 < share < 0.9
     mixture = share * terms["given"] + (1 - share) * terms["nothing"]
-    torch.testing.assert_close(terms["loss"], mixture)
+    torch.testing.assert_close(terms["network"], mixture)
+    assert torch.equal(terms["loss"], terms["network"])
+
+
+def test_a_guide_is_trained_on_the_same_noise_and_leaves_the_network_what_it_was():
+    """With the network's own weights in it, its error is the network's."""
+    prior, batch = tiny_prior(), tiny_latents(64).batch(torch.arange(64))
+    alone = prior.loss(**batch, generator=rng())
+    prior.guide = prior.network
+    both = prior.loss(**batch, generator=rng())
+    assert torch.equal(both["guide"], alone["network"])
+    assert all(torch.equal(both[key], alone[key]) for key in ("network", "given", "nothing"))
+    torch.testing.assert_close(both["loss"], 2 * alone["loss"])
 
 
 def test_the_loss_ignores_absent_features():
@@ -198,8 +210,9 @@ def test_one_generator_gives_one_loss_with_fresh_noise_for_another():
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_every_parameter_learns_from_the_loss():
-    prior, latents = tiny_prior(), tiny_latents(64)
+@pytest.mark.parametrize("denoiser", ["transformer", "mlp"])
+def test_every_parameter_learns_from_the_loss(denoiser):
+    prior, latents = tiny_prior(denoiser=denoiser, guide_width=4), tiny_latents(64)
     prior.loss(**latents.batch(torch.arange(64)), generator=rng())["loss"].backward()
     still = [name for name, p in prior.named_parameters() if p.grad is None or not p.grad.any()]
     assert not still
@@ -241,6 +254,32 @@ def test_guidance_is_linear_in_the_velocity():
     torch.testing.assert_close(z[0.0], free)
     torch.testing.assert_close(z[2.5], z[0.0] + 2.5 * (z[1.0] - z[0.0]))
     assert not torch.allclose(z[1.0], z[0.0])
+
+
+@pytest.mark.parametrize("given", [{}, tiny_features(12)], ids=["nothing", "features"])
+def test_guidance_against_the_guide_is_linear_in_the_velocity(given):
+    """At 0 the guide alone is left, told the same condition; at 1 it has no say."""
+    prior = tiny_prior(denoiser="mlp", guide_width=4)
+    options = dict(steps=1, sampler="euler", against="guide")
+    z = {
+        weight: prior.sample(12, given, **options, guidance=weight, generator=rng()).z
+        for weight in (0.0, 1.0, 2.5)
+    }
+    plain = prior.sample(12, given, steps=1, sampler="euler", generator=rng()).z
+    assert torch.equal(z[1.0], plain)
+    torch.testing.assert_close(z[2.5], z[0.0] + 2.5 * (z[1.0] - z[0.0]))
+    prior.network = prior.guide
+    weak = prior.sample(12, given, steps=1, sampler="euler", generator=rng()).z
+    torch.testing.assert_close(z[0.0], weak)
+    assert not torch.allclose(weak, plain)
+
+
+def test_a_guide_as_good_as_the_network_changes_nothing():
+    prior, given = tiny_prior(), tiny_features(12)
+    prior.guide = prior.network
+    plain = prior.sample(12, given, steps=3, generator=rng()).z
+    guided = prior.sample(12, given, steps=3, guidance=3.0, against="guide", generator=rng()).z
+    torch.testing.assert_close(guided, plain)
 
 
 def test_conditioning_on_nothing_is_unconditional():
@@ -296,6 +335,16 @@ def test_nfe_is_the_number_of_evaluations_that_each_sample_cost(sampler, guidanc
     rows.clear()
     free = prior.sample(12, **options, generator=rng())  # nothing to guide, nothing to pay
     assert free.nfe * 12 == sum(rows) == 12 * len(rows)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_an_evaluation_of_the_guide_counts_in_full(guidance):
+    prior, rows = tiny_prior(guide_width=4), []
+    for network in (prior.network, prior.guide):
+        network.register_forward_hook(lambda net, inputs, out: rows.append(len(out)))
+    options = dict(steps=3, guidance=guidance, against="guide", generator=rng())
+    assert prior.sample(12, **options).nfe * 12 == sum(rows)
+    assert len(rows) == (5 if guidance == 1.0 else 10)
 
 
 def test_a_trajectory_runs_from_noise_to_the_sample_in_the_units_of_the_decoder():
@@ -412,6 +461,12 @@ def test_samples_that_cannot_be_drawn_are_refused_by_name():
     prior, given = tiny_prior(), tiny_features(12)
     with pytest.raises(ValueError, match=r"sampler: 'heum', expected one of \['euler', 'heun'\]"):
         prior.sample(12, sampler="heum")
+    with pytest.raises(
+        ValueError, match=r"against: 'weak', expected one of \['nothing', 'guide'\]"
+    ):
+        prior.sample(12, against="weak")
+    with pytest.raises(ValueError, match="against: 'guide' of a prior with guide_width 0"):
+        prior.sample(12, against="guide", guidance=2.0)
     with pytest.raises(KeyError, match=r"given: unknown \['d'\].*'a', 'b', 'c'"):
         prior.sample(12, {"d": given["a"]})
     with pytest.raises(ValueError, match=r"given: \{'b': 11\} items, expected n = 12"):
