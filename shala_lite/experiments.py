@@ -31,7 +31,8 @@ ENCODE_BATCH = 1000
 JUDGE_DEFAULTS = {"batch": 128, "rate": 5e-3}
 # Steps on alignment alone, before the ELBO; large batches, because partners compete in a batch.
 STAGE1_DEFAULTS = {"align_steps": 0, "align_batch": 128, "align_rate": 4e-3}
-STAGE2_DEFAULTS = {"ema": 0.998, "guide_width": 48}
+# The guide is worse on purpose: smaller, and trained for a share of the steps.
+STAGE2_DEFAULTS = {"ema": 0.998, "guide_width": 128, "guide_share": 0.05}
 
 
 @contextmanager
@@ -177,7 +178,9 @@ class Experiment:
     def _stage2(self) -> LatentPrior:
         """The trained stage 2."""
         settings, vae = self._prefixed("stage2_", **STAGE2_DEFAULTS), self.stage1()
-        budget = {key: settings.pop(key) for key in ("steps", "batch", "rate", "ema")}
+        budget = {
+            key: settings.pop(key) for key in ("steps", "batch", "rate", "ema", "guide_share")
+        }
 
         def make(folder: Path) -> dict[str, History]:
             latents = self.latents("train")
@@ -189,19 +192,26 @@ class Experiment:
                     **settings,
                 ).to(self.device)
             prior.standardise(latents)
-            history = fit(
-                prior,
-                latents,
-                steps=budget["steps"],
-                batch_size=budget["batch"],
-                learning_rate=budget["rate"],
-                ema=budget["ema"],
-                seed=self.seed,
-                folder=folder,
-                label="stage 2",
-            )
+            stages = {"stage 2": (prior, budget["steps"])}
+            if prior.guide is not None:
+                few = max(1, round(budget["guide_share"] * budget["steps"]))
+                stages = {"guide": (prior.guide, few), **stages}
+            histories = {
+                label: fit(
+                    module,
+                    latents,
+                    steps=steps,
+                    batch_size=budget["batch"],
+                    learning_rate=budget["rate"],
+                    ema=budget["ema"],
+                    seed=self.seed,
+                    folder=folder / f"checkpoint-{label.replace(' ', '-')}",
+                    label=label,
+                )
+                for label, (module, steps) in stages.items()
+            }
             save_prior(prior, folder)
-            return {"stage 2": history}
+            return histories
 
         stage_1 = self._prefixed("stage1_")
         config = {"stage 1": stage_1, **settings, **budget, "seed": self.seed}

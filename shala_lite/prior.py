@@ -8,15 +8,14 @@ may exaggerate what a velocity has over a worse one, by the factor `guidance`:
     v_guided = v_worse + guidance (v(z_t, t, S) - v_worse)
 
 The worse one is either v(z_t, t, nothing), of the same network, which exaggerates the condition
-(classifier-free guidance, Ho and Salimans 2022); or that of the guide, a small network trained
-beside the large one, which exaggerates what is learned late and serves without a condition too
+(classifier-free guidance, Ho and Salimans 2022); or that of the guide, a smaller prior that was
+trained for fewer steps, which exaggerates what is learned late and serves without a condition too
 (autoguidance, Karras et al. 2024).
 
 Source: ShaLa, arXiv 2508.17376, section 3.4; t is drawn logit-normally, as in Esser et al. 2024.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -48,7 +47,8 @@ class LatentPrior(nn.Module):
         denoiser: `transformer` or `mlp`, see `denoiser`.
         width, depth: sizes of the denoiser.
         tokens, heads: of the Transformer alone.
-        guide_width: width of the guide, a denoiser of the same kind and one block; 0 is none.
+        guide_width, guide_depth: sizes of the guide, a prior of its own in `guide` that is trained
+            apart from this one; width 0 is none.
         schedule: `rectified` or `variance_preserving`.
         none, one: probabilities of conditioning on nothing and on a single modality in training.
     """
@@ -68,6 +68,7 @@ class LatentPrior(nn.Module):
         tokens: int = 8,
         heads: int = 4,
         guide_width: int = 0,
+        guide_depth: int = 2,
         schedule: str = "rectified",
         none: float = 0.4,
         one: float = 0.3,
@@ -88,6 +89,7 @@ class LatentPrior(nn.Module):
             tokens=tokens,
             heads=heads,
             guide_width=guide_width,
+            guide_depth=guide_depth,
             schedule=schedule,
             none=none,
             one=one,
@@ -95,10 +97,14 @@ class LatentPrior(nn.Module):
         self.names, self.latent_dim = tuple(names), latent_dim
         self.schedule = SCHEDULES[schedule]()
         self.none, self.one = none, one
-        sizes = dict(tokens=tokens, heads=heads) if denoiser == "transformer" else {}
-        build = partial(DENOISERS[denoiser], latent_dim, self.names, feature_dim, **sizes)
-        self.network = build(width=width, depth=depth)
-        self.guide = build(width=guide_width, depth=1) if guide_width else None
+        sizes = dict(width=width, depth=depth)
+        if denoiser == "transformer":
+            sizes |= dict(tokens=tokens, heads=heads)
+        self.network = DENOISERS[denoiser](latent_dim, self.names, feature_dim, **sizes)
+        self.guide: LatentPrior | None = None
+        if guide_width:
+            sizes = dict(width=guide_width, depth=guide_depth, guide_width=0)
+            self.guide = LatentPrior(names, **(self.config | sizes))
         self.register_buffer("latent_mean", torch.zeros(latent_dim))
         self.register_buffer("latent_std", torch.ones(latent_dim))
         for name in self.names:
@@ -109,6 +115,7 @@ class LatentPrior(nn.Module):
         """Fix the scale of every latent and feature dimension from the training data.
 
         A feature counts only where it is present; one that at most one item has keeps its scale.
+        The guide gets the same.
         """
         mean, std = latents.statistics()
         self.latent_mean.copy_(mean)
@@ -120,28 +127,20 @@ class LatentPrior(nn.Module):
             if len(h) > 1:
                 self.get_buffer(f"feature_mean_{name}").copy_(h.mean(0))
                 self.get_buffer(f"feature_std_{name}").copy_(h.std(0).clamp(min=1e-6))
+        if self.guide is not None:
+            self.guide.standardise(latents)
 
     def velocity(
-        self,
-        z: Tensor,
-        t: Tensor,
-        features: dict[str, Tensor],
-        present: Tensor,
-        *,
-        network: nn.Module | None = None,
+        self, z: Tensor, t: Tensor, features: dict[str, Tensor], present: Tensor
     ) -> Tensor:
-        """E[v_t | z_t, S] in standardised units: z (B, Z), t (B,), present (B, M) bool.
-
-        `network` is the prior's own or, if given, its guide.
-        """
+        """E[v_t | z_t, S] in standardised units: z (B, Z), t (B,), present (B, M) bool."""
         skip, out, scale = (c[:, None] for c in preconditioning(self.schedule, t))
         scaled = {
             name: (h - self.get_buffer(f"feature_mean_{name}"))
             / self.get_buffer(f"feature_std_{name}")
             for name, h in features.items()
         }
-        predict = self.network if network is None else network
-        return skip * z + out * predict(scale * z, t, scaled, present)
+        return skip * z + out * self.network(scale * z, t, scaled, present)
 
     def loss(
         self,
@@ -152,12 +151,7 @@ class LatentPrior(nn.Module):
         step: int | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """Velocity matching, in units of the residual c_out, with a fresh z for every item.
-
-        Returns:
-            `network`, the error over all items; `given` and `nothing`, over those with and without
-            a condition; `guide`, the error of the guide; and `loss`, of network and guide together.
-        """
+        """Velocity matching, in units of the residual c_out, with a fresh z for every item."""
         z = (latents.sample(generator) - self.latent_mean) / self.latent_std
         device = z.device if generator is None else generator.device
         noise = torch.randn(z.shape, generator=generator, device=device).to(z.device)
@@ -165,21 +159,13 @@ class LatentPrior(nn.Module):
         subset = draw_subsets(present, self.none, self.one, generator)
         noisy, target = diffuse(self.schedule, z, noise, t)
         _, out, _ = preconditioning(self.schedule, t)
-
-        def error(network: nn.Module) -> Tensor:
-            found = self.velocity(noisy, t, features, subset, network=network)
-            return ((found - target) / out[:, None]).square().mean(1)
-
-        per_item, given = error(self.network), subset.any(1)
-        terms = {
-            "network": per_item.mean(),
+        error = (self.velocity(noisy, t, features, subset) - target) / out[:, None]
+        per_item, given = error.square().mean(1), subset.any(1)
+        return {
+            "loss": per_item.mean(),
             "given": (per_item * given).sum() / given.sum().clamp(min=1),
             "nothing": (per_item * ~given).sum() / (~given).sum().clamp(min=1),
         }
-        if self.guide is None:
-            return {"loss": terms["network"], **terms}
-        terms["guide"] = error(self.guide).mean()
-        return {"loss": terms["network"] + terms["guide"], **terms}
 
     @torch.no_grad()
     def trajectory(
@@ -225,8 +211,9 @@ class LatentPrior(nn.Module):
             if not guided:
                 return self.velocity(z, t, given, have)
             if against == "guide":
+                assert self.guide is not None
                 better = self.velocity(z, t, given, have)
-                worse = self.velocity(z, t, given, have, network=self.guide)
+                worse = self.guide.velocity(z, t, given, have)
             else:  # both in one call of the network
                 twice = {name: torch.cat([h, h]) for name, h in given.items()}
                 present = torch.cat([have, torch.zeros_like(have)])

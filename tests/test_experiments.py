@@ -146,7 +146,7 @@ def test_what_is_used_is_in_the_manifest(first, store):
 
 def test_histories_are_kept_with_the_stage(first):
     judges = {f"judge m{i}" for i in range(5)}
-    assert set(first.histories) == judges | {"stage 1", "stage 2"}
+    assert set(first.histories) == judges | {"stage 1", "guide", "stage 2"}
     assert first.histories["stage 1"].steps == [1, 2, 3]
     assert {"loss", "kl", "log_likelihood"} <= first.histories["stage 1"].terms.keys()
     assert first.histories["stage 2"].seconds > 0
