@@ -59,11 +59,15 @@ def executed(chapter: str, book: Path = BOOK) -> Path:
     return folder
 
 
+def own_cells(notebook: dict[str, Any]) -> list[dict[str, Any]]:
+    """Cells without the one that papermill injects: at this profile it repeats the one above it."""
+    injected = "injected-parameters"
+    return [c for c in notebook["cells"] if injected not in c.get("metadata", {}).get("tags", [])]
+
+
 def cell_sources(notebook: Path) -> list[str]:
-    """Source of each cell, without the one that papermill injects."""
-    cells = json.loads(notebook.read_text())["cells"]
-    kept = (c for c in cells if "injected-parameters" not in c.get("metadata", {}).get("tags", []))
-    return ["".join(cell["source"]) for cell in kept]
+    """Source of each cell of the chapter itself."""
+    return ["".join(cell["source"]) for cell in own_cells(json.loads(notebook.read_text()))]
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
@@ -149,7 +153,8 @@ def assemble(source: Path, book: Path = BOOK) -> None:
         shutil.copy(path, source / path.name)
     shutil.copytree(book / "_static", source / "_static")
     for chapter, folder in folders.items():
-        shutil.copy(folder / f"{chapter}.ipynb", source)
+        page = json.loads((folder / f"{chapter}.ipynb").read_text())
+        (source / f"{chapter}.ipynb").write_text(json.dumps(page | {"cells": own_cells(page)}))
     for path in (book / "results").rglob("*.png"):
         target = source / path.relative_to(book)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ def table(header: Sequence[Any], rows: Iterable[Sequence[Any]], *, caption: str 
 
     def cells(line: list[str], tag: str, scope: str) -> str:
         first, *others = (html.escape(cell) for cell in line)
-        style = "padding:0.2em 0.6em;text-align:"
+        style = "padding:0.2em 0.45em;text-align:"
         rest = "".join(f'<{tag} style="{style}right;">{cell}</{tag}>' for cell in others)
         start = f"{style}left;" + ("white-space:nowrap;" if scope == "row" else "")
         return f'<tr><th scope="{scope}" style="{start}">{first}</th>{rest}</tr>'

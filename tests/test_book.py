@@ -212,7 +212,10 @@ def test_the_pages_come_from_the_executed_copy_and_say_what_made_them(small, tmp
     source = tmp_path / "src"
     source.mkdir()
     build.assemble(source, small)
-    assert (source / "01_small.ipynb").read_bytes() == (folder / "01_small.ipynb").read_bytes()
+    page, copy = (nbformat.read(f / "01_small.ipynb", as_version=4) for f in (source, folder))
+    # What papermill injects at this profile repeats the chapter's own parameters.
+    assert page.cells == [cell for cell in copy.cells if "injected-parameters" not in tags(cell)]
+    assert len(page.cells) == len(copy.cells) - 1
     assert (source / image.relative_to(small)).read_bytes() == b"png"
     assert (source / "_static" / "book.css").exists()
     # MathJax goes where Jupyter Book does not look for scripts.
