@@ -59,6 +59,18 @@ def test_it_runs_in_this_python_whatever_kernel_the_user_has(
     assert f"{sys.executable} 7\n" in shown
 
 
+@pytest.mark.parametrize(("own", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_waiting_threads_give_up_their_core_unless_the_user_says_otherwise(
+    own, expected, tmp_path, notebook, monkeypatch
+):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if own:
+        monkeypatch.setenv("OMP_WAIT_POLICY", own)
+    path = notebook("steps = 1", "import os\nprint(os.environ['OMP_WAIT_POLICY'])")
+    assert execute(path, tmp_path / "run", {})
+    assert f"{expected}\n" in outputs(tmp_path / "run" / "01_tiny.ipynb")
+
+
 def test_a_failure_names_notebook_cell_and_its_first_line_and_spares_the_last_copy(
     tmp_path, notebook, capsys
 ):
