@@ -8,10 +8,13 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
+
+EVERY = 60  # seconds between two states of a progress bar in a file
 
 
 def execute(notebook: Path, folder: Path, parameters: Mapping[str, Any]) -> bool:
@@ -105,14 +108,21 @@ class Echo(logging.Handler):
     """Shows papermill's log on a stream: which cell runs, and what the cells print.
 
     Progress bars redraw their line by a carriage return. A terminal gets that as it is; a file
-    gets each line once, as it stood when it was complete.
+    gets each line as it stood when it was complete, and once a minute as it stands until then.
+
+    Args:
+        stream: where it is shown.
+        cells: how many there are.
+        clock: seconds, from any start.
     """
 
-    def __init__(self, stream: TextIO, cells: int) -> None:
+    def __init__(
+        self, stream: TextIO, cells: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         super().__init__(logging.INFO)
-        self.stream = stream
-        self.cells = cells
+        self.stream, self.cells, self.clock = stream, cells, clock
         self.line = ""  # what the current line of a cell's stderr shows so far
+        self.shown = clock()  # when a file last got a line
 
     def emit(self, entry: logging.LogRecord) -> None:
         """Write one message; papermill logs a cell's stderr as warnings."""
@@ -134,6 +144,8 @@ class Echo(logging.Handler):
         if self.stream.isatty():
             self.stream.write(text)
         else:
-            for line in complete:
+            due = self.line.strip() and self.clock() - self.shown >= EVERY
+            for line in [*complete, self.line] if due else complete:
                 self.stream.write(line.rstrip("\r").rsplit("\r", 1)[-1] + "\n")
+                self.shown = self.clock()
         self.stream.flush()

@@ -1,6 +1,7 @@
 """Execution of a notebook: this Python, the copy in place, and a failure that says where."""
 
 import io
+import itertools
 import json
 import logging
 import sys
@@ -113,15 +114,26 @@ MESSAGES = [
 ]
 
 
-def show(stream):
-    echo = Echo(stream, 9)
-    for level, text in MESSAGES:
+def show(stream, messages=MESSAGES, **options):
+    echo = Echo(stream, 9, **options)
+    for level, text in messages:
         echo.emit(logging.LogRecord("papermill", level, "", 0, text, None, None))
     return stream.getvalue()
 
 
 def test_a_file_gets_each_line_of_a_progress_bar_once():
     assert show(io.StringIO()) == "-- cell 2 of 9\nprinted\n100%\n  2%\n<Figure>\n"
+
+
+def test_a_file_gets_the_state_of_a_long_progress_bar_once_a_minute():
+    now = itertools.count(step=25)  # seconds, at every look at the clock
+    bar = [(logging.WARNING, f"\r{k:3}%") for k in range(9)] + [(logging.WARNING, "\r100%\n")]
+    lines = show(io.StringIO(), bar, clock=lambda: next(now)).splitlines()
+    assert lines[-1] == "100%"
+    states = [int(line.rstrip("%")) for line in lines[:-1]]
+    assert states
+    assert set(states) < set(range(9))
+    assert states == sorted(set(states))
 
 
 def test_a_terminal_gets_a_progress_bar_as_it_is():
