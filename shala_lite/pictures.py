@@ -143,7 +143,9 @@ def image_grid(
             right = max(1, round(max(leaning - steps * zoom)) + 4)
     across, down = picture.shape[1] * zoom, picture.shape[0] * zoom
     total = np.ceil((left + across + right, top + down + 1))
-    figure = Figure(figsize=tuple(total / dpi), dpi=dpi, layout="none")  # type: ignore[arg-type]
+    figure = Figure(figsize=tuple(total / dpi), dpi=dpi, layout="constrained")
+    # a place holder remains; with no engine at all, saving would bring the style's engine back
+    figure.set_layout_engine("none")
     bottom = (total[1] - top - down) / total[1]
     axes = figure.add_axes((left / total[0], bottom, across / total[0], down / total[1]))
     axes.set_axis_off()

@@ -1,3 +1,4 @@
+import warnings
 from itertools import pairwise
 
 import matplotlib
@@ -144,3 +145,14 @@ def test_blocks_stand_side_by_side_with_a_gap_each_under_its_title():
     assert {"a", "b"} <= set(texts)
     with pytest.raises(ValueError, match="expected the same"):
         plotting.side_by_side({"left": {"a": left[0]}, "right": {"c": left[0]}})
+
+
+def test_saving_leaves_the_places_of_the_images_alone(tmp_path):
+    """The style lays figures out by itself; a grid of pixels is laid out already."""
+    figure = plotting.image_grid(random_rows())
+    before = figure.axes[0].get_position().bounds
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):
+            figure.savefig(tmp_path / "grid.png", bbox_inches="tight")
+    assert figure.axes[0].get_position().bounds == before
