@@ -32,9 +32,16 @@ ENCODE_BATCH = 1000
 # What no chapter varies: a parameter of the run with the stage's prefix overrides it.
 JUDGE_DEFAULTS = {"batch": 128, "rate": 5e-3}
 # Steps on alignment alone, before the ELBO; large batches, because partners compete in a batch.
-STAGE1_DEFAULTS = {"seconds": 0, "align_steps": 0, "align_batch": 128, "align_rate": 4e-3}
+STAGE1_DEFAULTS = {
+    "steps": 0,
+    "seconds": 0,
+    "missing": 0.0,
+    "align_steps": 0,
+    "align_batch": 128,
+    "align_rate": 4e-3,
+}
 # The guide is worse on purpose: smaller, and trained for a share of the steps.
-STAGE2_DEFAULTS = {"seconds": 0, "ema": 0.998, "guide_width": 128, "guide_share": 0.05}
+STAGE2_DEFAULTS = {"steps": 0, "seconds": 0, "ema": 0.998, "guide_width": 128, "guide_share": 0.05}
 
 
 def _module(variant: str) -> str:
@@ -148,7 +155,8 @@ class Experiment:
     def _stage1(self, variant: str = "concat", **changes: Any) -> MultimodalVAE:
         """The trained stage 1 of that name (`model.VARIANTS`); `changes` override its parameters.
 
-        With `seconds` above 0 it trains for as many steps as fit into that time, whatever `steps`.
+        With `seconds` above 0 it trains for as many steps as fit into that time, whatever `steps`;
+        with `missing` above 0, on data in which that share of all observations is left out.
         """
         settings, train = self._stage1_settings(changes), self.data("train")
         if settings["align_steps"] and not settings.get("alignment"):
@@ -156,7 +164,9 @@ class Experiment:
                 f"stage1_align_steps: {settings['align_steps']} with no stage1_alignment, "
                 "expected a positive weight beside it"
             )
-        budget = {key: settings.pop(key) for key in ("steps", "batch", "rate", *STAGE1_DEFAULTS)}
+        budget = {key: settings.pop(key) for key in ("batch", "rate", *STAGE1_DEFAULTS)}
+        if budget["missing"]:
+            train = train.with_missing(budget["missing"], self.seed)
 
         def make(folder: Path) -> dict[str, History]:
             with seeded(self.seed):
@@ -205,7 +215,7 @@ class Experiment:
             self._prefixed("stage2_", **STAGE2_DEFAULTS),
             self.stage1(variant, **changes),
         )
-        keys = ("steps", "batch", "rate", "seconds", "ema", "guide_share")
+        keys = ("batch", "rate", "steps", "seconds", "ema", "guide_share")
         budget = {key: settings.pop(key) for key in keys}
 
         def make(folder: Path) -> dict[str, History]:

@@ -93,11 +93,12 @@ def at_full_scale(
     variants: Sequence[str],
     keys: Sequence[str],
     *,
+    source: str = "real",
     images: Mapping[str, str] | None = None,
     form: str = ".3f",
     book: Path | None = None,
 ) -> Page:
-    """The same numbers from published runs on real data, and which runs those are.
+    """The same numbers from published runs on data of `source`, and which runs those are.
 
     Where no full run has been published, the page says so and shows a laptop run, if there is one.
 
@@ -107,13 +108,13 @@ def at_full_scale(
     found: Published | None = None
     missing: list[str] = []
     for profile in SCALES:
-        found = published(chapter, dataset, "real", profile, book)
+        found = published(chapter, dataset, source, profile, book)
         if found:
             break
         missing.append(profile)
     say = {0: "", 1: "No run at full scale has been published yet; this one is smaller."}
     if found is None:
-        words = "No run of this chapter on real data has been published yet, full or laptop."
+        words = f"No run on {source} data has been published yet, full or laptop."
         return Page(lambda: f"<p>{words}</p>", words)
     names = [f"{variant}/{key}" for variant in variants for key in keys]
     values = {name: found.text(name, _form(name, form)) for name in names if name in found.metrics}

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny_models import NAMES, some_present, tiny_dataset
 
 from shala_lite.datasets import MultimodalDataset, data_root, load_dataset
 from shala_lite.modalities import Modality
@@ -154,3 +155,30 @@ def test_the_data_root_is_the_argument_then_the_environment_then_the_cache(monke
     assert data_root() == tmp_path / "set"
     monkeypatch.delenv("SHALA_DATA")
     assert data_root().name == "shala_lite"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.9])
+def test_what_is_left_out_is_that_share_and_never_all_of_an_item(share):
+    data = tiny_dataset(4000)
+    some = data.with_missing(share, seed=3)
+    assert some.present.any(1).all()
+    left = 3 * (1 - share) + share**3  # the one that an item keeps which would lose all three
+    assert some.present.float().sum(1).mean().item() == pytest.approx(left, abs=0.06)
+    assert all(torch.equal(some.observations[n], data.observations[n]) for n in NAMES)
+    assert (some.fingerprint == data.fingerprint) == (share == 0)
+    assert torch.equal(some.present, data.with_missing(share, seed=3).present)
+    if share:
+        assert not torch.equal(some.present, data.with_missing(share, seed=4).present)
+
+
+def test_what_was_missing_stays_missing():
+    data = tiny_dataset(500, present=some_present(500))
+    again = data.with_missing(0.5)
+    assert not (again.present & ~data.present).any()
+    assert again.present.any(1).all()
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0])
+def test_a_share_that_leaves_nothing_is_refused(share):
+    with pytest.raises(ValueError, match=f"share: {share}, expected at least 0 and below 1"):
+        tiny_dataset().with_missing(share)

@@ -126,6 +126,22 @@ class MultimodalDataset:
             _fingerprint=None,
         )
 
+    def with_missing(self, share: float, seed: int = 0) -> MultimodalDataset:
+        """The same items with that share of all observations marked as not present.
+
+        Each is left out independently; an item that would lose all keeps one at random.
+
+        Raises:
+            ValueError: a share that is not in [0, 1).
+        """
+        if not 0 <= share < 1:
+            raise ValueError(f"share: {share}, expected at least 0 and below 1")
+        draw = torch.Generator().manual_seed(seed)
+        luck = torch.rand(self.present.shape, generator=draw).to(self.device)
+        luck = torch.where(self.present, luck, -1.0)
+        kept = (luck >= share) | (luck == luck.max(1, keepdim=True).values)
+        return replace(self, present=kept & self.present, _fingerprint=None)
+
     def batch(self, indices: Tensor) -> dict[str, Any]:
         """The items at ``indices`` as a model's ``loss`` takes them.
 
