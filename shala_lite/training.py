@@ -238,7 +238,7 @@ def fit(
     history.seconds = earlier + time.perf_counter() - began
     if average:
         average.write_back()
-    model.eval()
+    cast(Any, model).to(memory_format=torch.contiguous_format).eval()
     return history
 
 
