@@ -174,7 +174,7 @@ def _draw(
         return prior.sample(len(some), features, present, generator=generator, **options)
     if options:
         raise ValueError(f"options: {options} of a sampler with prior None, expected none")
-    return Samples(vae.posterior(features, present).sample(generator), 0)
+    return Samples(vae.generator_of(features, present).sample(generator), 0)
 
 
 @torch.no_grad()

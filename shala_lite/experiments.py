@@ -49,9 +49,12 @@ def _module(variant: str) -> str:
     return "fused" if variant in FUSIONS else f"experts.{variant}"
 
 
-def _label(stage: str, variant: str) -> str:
+def _label(stage: str, variant: str, changes: dict[str, Any]) -> str:
     """Name of a training, as progress bars and `Experiment.histories` show it."""
-    return stage if variant == "concat" else f"{stage} {variant}"
+    words = [stage] if variant == "concat" else [stage, variant]
+    if changes:
+        words.append("(" + ", ".join(f"{k} {v}" for k, v in sorted(changes.items())) + ")")
+    return " ".join(words)
 
 
 def _steps(model: nn.Module, data: Any, budget: dict[str, Any], folder: Path) -> int:
@@ -183,7 +186,7 @@ class Experiment:
                     folder=folder / "checkpoint-alignment",
                     label="alignment",
                 )
-            label = _label("stage 1", variant)
+            label = _label("stage 1", variant, changes)
             histories[label] = fit(
                 vae,
                 train,
@@ -234,7 +237,7 @@ class Experiment:
                 few = max(1, round(budget["guide_share"] * count))
                 stages = {"guide": (prior.guide, few), **stages}
             histories = {
-                _label(name, variant): fit(
+                _label(name, variant, changes): fit(
                     module,
                     latents,
                     steps=steps,
@@ -243,7 +246,7 @@ class Experiment:
                     ema=budget["ema"],
                     seed=self.seed,
                     folder=folder / f"checkpoint-{name.replace(' ', '-')}",
-                    label=_label(name, variant),
+                    label=_label(name, variant, changes),
                 )
                 for name, (module, steps) in stages.items()
             }

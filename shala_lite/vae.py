@@ -178,6 +178,10 @@ class MultimodalVAE(nn.Module):
         stacked = torch.stack([features.get(name, blank) for name in self.names], dim=1)
         return self._posterior(torch.where(present[..., None], stacked, 0), present)
 
+    def generator_of(self, features: dict[str, Tensor], present: Tensor | None = None) -> Posterior:
+        """Where z is drawn from to generate the rest: the posterior, unless the paper says else."""
+        return self.posterior(features, present)
+
     def decode(self, z: Tensor) -> dict[str, Tensor]:
         """Mean observation of every modality, {name: (B, *shape)}, pixels in [0, 1]."""
         return {

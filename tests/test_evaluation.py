@@ -220,12 +220,12 @@ def test_without_a_prior_the_posterior_of_the_source_generates(judges, data, var
     features = evaluation.features_of(vae, data)
     assert found.nfe == 0
     for source in NAMES:
-        z = vae.posterior({source: features[source]}).sample(rng())
+        z = vae.generator_of({source: features[source]}).sample(rng())
         assert_same(found.predictions[source], evaluation.judge_latents(vae, judges, z).labels)
     by_sources = evaluation.coherence_by_sources(vae, None, judges, data, seed=0)
     for size, coherence in by_sources.items():
         given = metrics.random_subsets(60, 3, size, rng())
-        z = vae.posterior(features, given).sample(rng())
+        z = vae.generator_of(features, given).sample(rng())
         labels = evaluation.judge_latents(vae, judges, z).labels
         assert coherence == metrics.coherence_of_absent(labels, data.labels, given)
     with pytest.raises(ValueError, match=r"options: \{'steps': 2\} of a sampler with prior None"):

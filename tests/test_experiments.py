@@ -100,7 +100,8 @@ def test_every_variant_is_a_stage_of_its_own_with_its_prior(first, store, varian
     assert all(files()[path] == when for path, when in before.items())
     assert vae.latent_dim == prior.latent_dim == (6 if options else 4)
     assert found.stage1(variant, **options) is vae
-    assert {f"stage 1 {variant}", f"stage 2 {variant}"} <= found.histories.keys()
+    words = " (latent_dim 6, private_dim 1)" if options else ""
+    assert {f"stage 1 {variant}{words}", f"stage 2 {variant}{words}"} <= found.histories.keys()
     for name, value in experiment().stage1(variant, **options).state_dict().items():
         assert torch.equal(value, vae.state_dict()[name])
     assert found.stage1(variant, **options | {"latent_dim": 8}).latent_dim == 8

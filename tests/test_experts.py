@@ -8,7 +8,7 @@ import torch
 from tiny_models import LATENT, NAMES, rng, some_present, tiny_images, tiny_modalities, tiny_vae
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from shala_lite.distributions import DiagonalGaussian, GaussianMixture
+from shala_lite.distributions import DiagonalGaussian, GaussianMixture, product_of_gaussians
 from shala_lite.experts import EXPERTS, MMVAEPlus
 from shala_lite.observed import all_subsets
 
@@ -229,6 +229,22 @@ def test_mopoe_has_a_part_for_every_subset():
     assert torch.equal(vae.subsets, all_subsets(3))
     with pytest.raises(ValueError, match="modalities: 21, expected 1 to 20"):
         tiny_vae([f"m{k}" for k in range(21)], variant="mopoe")
+
+
+def test_mopoe_generates_from_the_product_of_all_that_is_given():
+    vae, x, present = tiny_vae(variant="mopoe"), tiny_images(), some_present()
+    found = vae.generator_of(vae.features(x), present)
+    expected = product_of_gaussians(experts_of(vae, x, present), present)
+    torch.testing.assert_close(found.mean, expected.mean)
+    torch.testing.assert_close(found.std, expected.std)
+
+
+@pytest.mark.parametrize("variant", ["concat", "poe", "moe", "mmvaeplus"])
+def test_the_others_generate_from_their_posterior(variant):
+    vae, x, present = tiny_vae(variant=variant), tiny_images(), some_present()
+    h = vae.features(x)
+    found, expected = vae.generator_of(h, present), vae.posterior(h, present)
+    torch.testing.assert_close(found.mean, expected.mean)
 
 
 def test_mmvaeplus_splits_what_is_shared_from_what_is_private():

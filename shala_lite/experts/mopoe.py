@@ -50,6 +50,17 @@ class MoPoE(ExpertVAE):
         weights = there / there.sum(1, keepdim=True)
         return GaussianMixture(means, total.rsqrt(), weights)
 
+    def generator_of(
+        self, features: dict[str, Tensor], present: Tensor | None = None
+    ) -> DiagonalGaussian:
+        """The product of all that is given: its authors generate from it, not from the mixture."""
+        mixture = self.posterior(features, present)
+        assert isinstance(mixture, GaussianMixture)
+        # small subsets come first: the last of those that are there is all that is given
+        last = (mixture.weights > 0).long().cumsum(1).argmax(1)
+        rows = torch.arange(len(last), device=last.device)
+        return DiagonalGaussian(mixture.means[rows, last], mixture.stds[rows, last])
+
     def _objective(
         self,
         x: dict[str, Tensor],
