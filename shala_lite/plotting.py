@@ -52,7 +52,7 @@ VARIANT_COLOURS = {
     "attention": GREEN,
     "poe": VERMILION,
     "moe": ORANGE,
-    "mopoe": YELLOW,
+    "mopoe": BROWN,
     "mmvaeplus": GREEN,
     "multivae_mvtcae": SKY,
     "nfe_8": SKY,
