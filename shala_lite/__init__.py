@@ -1,11 +1,11 @@
 """Multimodal generative modelling with one shared latent: the library under the book."""
 
 from shala_lite.datasets import MultimodalDataset, load_dataset
+from shala_lite.fused import FusedVAE
 from shala_lite.modalities import Modality
 from shala_lite.model import ShaLa
 from shala_lite.prior import LatentPrior
 from shala_lite.training import fit
-from shala_lite.vae import FusedVAE
 
 __version__ = "0.1.0"
 __all__ = [

@@ -6,7 +6,7 @@ page; nothing here chooses a setting.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,8 +14,8 @@ from torch import Tensor
 from shala_lite import metrics
 from shala_lite.datasets import MultimodalDataset
 from shala_lite.judges import Judges
-from shala_lite.prior import LatentPrior
-from shala_lite.vae import FusedVAE
+from shala_lite.prior import LatentPrior, Samples
+from shala_lite.vae import MultimodalVAE
 
 CHUNK = 1000
 # Keys of jointly generated sets that stand side by side in a table.
@@ -68,7 +68,7 @@ class Conditional(NamedTuple):
 
 
 @torch.no_grad()
-def judge_latents(vae: FusedVAE, judges: Judges, z: Tensor) -> Judged:
+def judge_latents(vae: MultimodalVAE, judges: Judges, z: Tensor) -> Judged:
     """Decode latents (N, Z) and judge what comes out."""
     device = next(vae.parameters()).device
     return _judge((vae.decode(chunk.to(device)) for chunk in z.split(CHUNK)), judges)
@@ -112,14 +112,14 @@ def joint_scores(generated: Judged, reference: Judged, classes: int = 10) -> dic
 
 
 def latent_scores(
-    vae: FusedVAE, judges: Judges, z: Tensor, reference: Judged, classes: int = 10
+    vae: MultimodalVAE, judges: Judges, z: Tensor, reference: Judged, classes: int = 10
 ) -> dict[str, float]:
     """Joint scores of decoded latents z, shape (N, Z), against judged real sets."""
     return joint_scores(judge_latents(vae, judges, z), reference, classes)
 
 
 def scoreboard(
-    vae: FusedVAE,
+    vae: MultimodalVAE,
     judges: Judges,
     latents: Mapping[str, Tensor],
     train: MultimodalDataset,
@@ -148,81 +148,88 @@ def scoreboard(
 
 
 @torch.no_grad()
-def features_of(vae: FusedVAE, data: MultimodalDataset) -> dict[str, Tensor]:
+def features_of(vae: MultimodalVAE, data: MultimodalDataset) -> dict[str, Tensor]:
     """Deterministic features {name: (N, D)} of a dataset, on the model's device."""
     device = next(vae.parameters()).device
     parts: dict[str, list[Tensor]] = {}
     for batch in data.batches(CHUNK):
         x = {name: value.to(device) for name, value in batch["x"].items()}
-        for name, h in vae.features(x).items():
+        for name, h in vae.features(x, batch["present"]).items():
             parts.setdefault(name, []).append(h)
     return {name: torch.cat(values) for name, values in parts.items()}
 
 
+def _draw(
+    vae: MultimodalVAE,
+    prior: LatentPrior | None,
+    features: dict[str, Tensor],
+    present: Tensor | None,
+    seed: int,
+    options: dict[str, Any],
+) -> Samples:
+    """z for every item given the features of what is present, by the prior or by the posterior."""
+    some = next(iter(features.values()))
+    generator = torch.Generator(some.device).manual_seed(seed)
+    if prior is not None:
+        return prior.sample(len(some), features, present, generator=generator, **options)
+    if options:
+        raise ValueError(f"options: {options} of a sampler with prior None, expected none")
+    return Samples(vae.posterior(features, present).sample(generator), 0)
+
+
+@torch.no_grad()
 def conditional(
-    vae: FusedVAE,
-    prior: LatentPrior,
+    vae: MultimodalVAE,
+    prior: LatentPrior | None,
     judges: Judges,
     data: MultimodalDataset,
     *,
-    steps: int,
-    sampler: str,
-    guidance: float,
     seed: int,
+    **options: Any,
 ) -> Conditional:
     """Generate all modalities from each one alone, for every item of `data`.
 
     Noise depends on `seed` and not on the source or the guidance, so that settings are compared
     paired.
+
+    Args:
+        vae, judges, data: the model, who looks, and at what.
+        prior: draws z given the source's feature. None: z is drawn from the posterior of the source
+            alone, as the baselines' papers do.
+        seed: of the noise.
+        options: `steps`, `sampler`, `guidance` of `LatentPrior.sample`.
     """
     features = features_of(vae, data)
     predictions: dict[str, dict[str, Tensor]] = {}
     nfe = 0
     for source in vae.names:
-        samples = prior.sample(
-            len(data),
-            {source: features[source]},
-            steps=steps,
-            sampler=sampler,
-            guidance=guidance,
-            generator=torch.Generator(features[source].device).manual_seed(seed),
-        )
-        nfe = samples.nfe
-        predictions[source] = judge_latents(vae, judges, samples.z).labels
+        z, nfe = _draw(vae, prior, {source: features[source]}, None, seed, options)
+        predictions[source] = judge_latents(vae, judges, z).labels
     return Conditional(predictions, data.labels.cpu(), nfe)
 
 
+@torch.no_grad()
 def coherence_by_sources(
-    vae: FusedVAE,
-    prior: LatentPrior,
+    vae: MultimodalVAE,
+    prior: LatentPrior | None,
     judges: Judges,
     data: MultimodalDataset,
     *,
-    steps: int,
-    sampler: str,
-    guidance: float,
     seed: int,
+    **options: Any,
 ) -> dict[int, float]:
     """Coherence of the modalities that were not given, by the number of sources, 1 to M - 1.
 
-    One random subset of that size for each item.
+    One random subset of that size for each item; arguments as in `conditional`.
     """
     features = features_of(vae, data)
     device = next(iter(features.values())).device
     result = {}
     for size in range(1, len(vae.names)):
-        draw = torch.Generator().manual_seed(seed)
-        given = metrics.random_subsets(len(data), len(vae.names), size, draw)
-        samples = prior.sample(
-            len(data),
-            features,
-            present=given.to(device),
-            steps=steps,
-            sampler=sampler,
-            guidance=guidance,
-            generator=torch.Generator(device).manual_seed(seed),
-        )
-        labels = judge_latents(vae, judges, samples.z).labels
+        subsets = torch.Generator().manual_seed(seed)
+        given = metrics.random_subsets(len(data), len(vae.names), size, subsets)
+        z = _draw(vae, prior, features, given.to(device), seed, options).z
+        labels = judge_latents(vae, judges, z).labels
         result[size] = metrics.coherence_of_absent(labels, data.labels.cpu(), given)
     return result
 

@@ -14,25 +14,42 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from shala_lite.alignment import AlignFirst
 from shala_lite.artifacts import artifact
 from shala_lite.datasets import MultimodalDataset, load_dataset
+from shala_lite.fusion import FUSIONS
 from shala_lite.judges import JudgeData, Judges
 from shala_lite.latents import LatentDataset, encode
-from shala_lite.model import ShaLa, load_prior, load_vae, save_prior, save_vae
+from shala_lite.model import ShaLa, load_prior, load_vae, make_vae, save_prior, save_vae
 from shala_lite.prior import LatentPrior
 from shala_lite.runs import Run
-from shala_lite.training import History, fit
-from shala_lite.vae import FusedVAE
+from shala_lite.training import History, fit, steps_within
+from shala_lite.vae import MultimodalVAE
 
 ENCODE_BATCH = 1000
 # What no chapter varies: a parameter of the run with the stage's prefix overrides it.
 JUDGE_DEFAULTS = {"batch": 128, "rate": 5e-3}
 # Steps on alignment alone, before the ELBO; large batches, because partners compete in a batch.
-STAGE1_DEFAULTS = {"align_steps": 0, "align_batch": 128, "align_rate": 4e-3}
+STAGE1_DEFAULTS = {"seconds": 0, "align_steps": 0, "align_batch": 128, "align_rate": 4e-3}
 # The guide is worse on purpose: smaller, and trained for a share of the steps.
-STAGE2_DEFAULTS = {"ema": 0.998, "guide_width": 128, "guide_share": 0.05}
+STAGE2_DEFAULTS = {"seconds": 0, "ema": 0.998, "guide_width": 128, "guide_share": 0.05}
+
+
+def _module(variant: str) -> str:
+    """Where a stage 1 is defined: what its artifact depends on."""
+    return "fused" if variant in FUSIONS else f"experts.{variant}"
+
+
+def _label(stage: str, variant: str) -> str:
+    """Name of a training, as progress bars and `Experiment.histories` show it."""
+    return stage if variant == "concat" else f"{stage} {variant}"
+
+
+def _steps(model: nn.Module, data: Any, budget: dict[str, Any], folder: Path) -> int:
+    """Steps of a budget: as many as fit into its `seconds`, or its `steps` where that is 0."""
+    return steps_within(model, data, budget, folder) if budget["seconds"] else budget["steps"]
 
 
 @contextmanager
@@ -128,20 +145,22 @@ class Experiment:
         folder = self._stage("judges", settings, ["judges", "training"], make)
         return Judges.load(folder).to(self.device)
 
-    def _stage1(self) -> FusedVAE:
-        """The trained stage 1."""
-        settings, train = self._prefixed("stage1_", **STAGE1_DEFAULTS), self.data("train")
+    def _stage1(self, variant: str = "concat", **changes: Any) -> MultimodalVAE:
+        """The trained stage 1 of that name (`model.VARIANTS`); `changes` override its parameters.
+
+        With `seconds` above 0 it trains for as many steps as fit into that time, whatever `steps`.
+        """
+        settings, train = self._stage1_settings(changes), self.data("train")
         if settings["align_steps"] and not settings.get("alignment"):
             raise ValueError(
                 f"stage1_align_steps: {settings['align_steps']} with no stage1_alignment, "
                 "expected a positive weight beside it"
             )
-        keys = ("steps", "batch", "rate", *STAGE1_DEFAULTS)
-        budget = {key: settings.pop(key) for key in keys}
+        budget = {key: settings.pop(key) for key in ("steps", "batch", "rate", *STAGE1_DEFAULTS)}
 
         def make(folder: Path) -> dict[str, History]:
             with seeded(self.seed):
-                vae = FusedVAE(train.modalities, **settings)
+                vae = make_vae(variant, train.modalities, **settings)
             histories = {}
             if budget["align_steps"]:
                 histories["alignment"] = fit(
@@ -154,36 +173,43 @@ class Experiment:
                     folder=folder / "checkpoint-alignment",
                     label="alignment",
                 )
-            histories["stage 1"] = fit(
+            label = _label("stage 1", variant)
+            histories[label] = fit(
                 vae,
                 train,
-                steps=budget["steps"],
+                steps=_steps(vae, train, budget, folder),
                 batch_size=budget["batch"],
                 learning_rate=budget["rate"],
                 seed=self.seed,
                 folder=folder,
-                label="stage 1",
+                label=label,
             )
             save_vae(vae, folder)
             return histories
 
-        config = {**settings, **budget, "seed": self.seed}
-        folder = self._stage("stage1", config, ["vae", "training"], make)
+        config = {"variant": variant, **settings, **budget, "seed": self.seed}
+        folder = self._stage("stage1", config, [_module(variant), "training"], make)
         return load_vae(folder).to(self.device)
 
-    def _latents(self, split: str) -> LatentDataset:
-        """Posteriors and features of a split under stage 1."""
-        return encode(self.stage1(), self.data(split).batches(ENCODE_BATCH))
+    def _stage1_settings(self, changes: dict[str, Any]) -> dict[str, Any]:
+        return {**self._prefixed("stage1_", **STAGE1_DEFAULTS), **changes}
 
-    def _stage2(self) -> LatentPrior:
-        """The trained stage 2."""
-        settings, vae = self._prefixed("stage2_", **STAGE2_DEFAULTS), self.stage1()
-        budget = {
-            key: settings.pop(key) for key in ("steps", "batch", "rate", "ema", "guide_share")
-        }
+    def _latents(self, split: str, variant: str = "concat", **changes: Any) -> LatentDataset:
+        """Posteriors and features of a split under that stage 1."""
+        vae = self.stage1(variant, **changes)
+        return encode(vae, self.data(split).batches(ENCODE_BATCH))
+
+    def _stage2(self, variant: str = "concat", **changes: Any) -> LatentPrior:
+        """The trained stage 2 on that stage 1; `changes` override parameters of stage 1."""
+        settings, vae = (
+            self._prefixed("stage2_", **STAGE2_DEFAULTS),
+            self.stage1(variant, **changes),
+        )
+        keys = ("steps", "batch", "rate", "seconds", "ema", "guide_share")
+        budget = {key: settings.pop(key) for key in keys}
 
         def make(folder: Path) -> dict[str, History]:
-            latents = self.latents("train")
+            latents = self.latents("train", variant, **changes)
             with seeded(self.seed):
                 prior = LatentPrior(
                     vae.names,
@@ -192,12 +218,13 @@ class Experiment:
                     **settings,
                 ).to(self.device)
             prior.standardise(latents)
-            stages = {"stage 2": (prior, budget["steps"])}
+            count = _steps(prior, latents, budget, folder)
+            stages = {"stage 2": (prior, count)}
             if prior.guide is not None:
-                few = max(1, round(budget["guide_share"] * budget["steps"]))
+                few = max(1, round(budget["guide_share"] * count))
                 stages = {"guide": (prior.guide, few), **stages}
             histories = {
-                label: fit(
+                _label(name, variant): fit(
                     module,
                     latents,
                     steps=steps,
@@ -205,17 +232,17 @@ class Experiment:
                     learning_rate=budget["rate"],
                     ema=budget["ema"],
                     seed=self.seed,
-                    folder=folder / f"checkpoint-{label.replace(' ', '-')}",
-                    label=label,
+                    folder=folder / f"checkpoint-{name.replace(' ', '-')}",
+                    label=_label(name, variant),
                 )
-                for label, (module, steps) in stages.items()
+                for name, (module, steps) in stages.items()
             }
             save_prior(prior, folder)
             return histories
 
-        stage_1 = self._prefixed("stage1_")
+        stage_1 = {"variant": variant, **self._stage1_settings(changes)}
         config = {"stage 1": stage_1, **settings, **budget, "seed": self.seed}
-        folder = self._stage("stage2", config, ["prior", "vae", "training"], make)
+        folder = self._stage("stage2", config, ["prior", _module(variant), "training"], make)
         return load_prior(folder).to(self.device)
 
     def model(self) -> ShaLa:

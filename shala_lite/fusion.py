@@ -1,15 +1,23 @@
 r"""Fusion: the features of all modalities become the parameters of one Gaussian over z.
 
-    u = W_4 s(W_3 s(W_2 s(W_1 [h_1; ...; h_M]))),   mean, log std = split(u)
+    concat      u = W_4 s(W_3 s(W_2 s(W_1 [h_1; ...; h_M])))
+    sum         u = W_4 s(W_3 s(W_2 s(W_1 (h_1 + ... + h_M))))
+    attention   u = W r,   r a token that attends to the tokens h_m + e_m of what is present
 
-The paper fuses with four linear layers over the concatenation. A modality that is absent is
-replaced by a learned stand-in feature, so that the posterior exists for every subset.
+    mean, log std = split(u)
+
+The paper fuses with four linear layers over the concatenation, and compares with a sum. A modality
+that is absent is replaced by a learned stand-in in the first two, and is no token in the third, so
+that the posterior exists for every subset.
+
+Source: ShaLa, arXiv 2508.17376, section 3.3; attention as in Vaswani et al. 2017.
 """
 
 import torch
 from torch import Tensor, nn
 
-MIN_STD, MAX_STD = 1e-3, 10.0
+from shala_lite.distributions import mean_and_std
+from shala_lite.nets import linear_layers
 
 
 class ConcatFusion(nn.Module):
@@ -27,24 +35,65 @@ class ConcatFusion(nn.Module):
         self, modalities: int, feature_dim: int, latent_dim: int, depth: int, hidden: int
     ) -> None:
         super().__init__()
-        if depth < 1:
-            raise ValueError(f"depth: {depth}, expected at least 1")
         self.absent = nn.Parameter(torch.zeros(modalities, feature_dim))
-        width = modalities * feature_dim
-        layers: list[nn.Module] = []
-        for _ in range(depth - 1):
-            layers += [nn.Linear(width, hidden, bias=False), nn.BatchNorm1d(hidden), nn.SiLU()]
-            width = hidden
-        layers.append(nn.Linear(width, 2 * latent_dim))
-        self.layers = nn.Sequential(*layers)
+        self.layers = linear_layers(modalities * feature_dim, 2 * latent_dim, depth, hidden)
 
     def forward(self, features: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Map features (B, M, D) and present (B, M) bool to mean and std, each (B, Z)."""
         features = torch.where(present[..., None], features, self.absent.to(features.dtype))
-        mean, log_std = self.layers(features.flatten(1)).float().chunk(2, dim=-1)
-        # softplus keeps the gradient alive on both sides; the bounds keep log_prob finite
-        std = nn.functional.softplus(log_std).clamp(MIN_STD, MAX_STD)
-        return mean, std
+        return mean_and_std(self.layers(features.flatten(1)))
 
 
-FUSIONS = {"concat": ConcatFusion}
+class SumFusion(nn.Module):
+    """Summed features to mean and standard deviation; arguments as in `ConcatFusion`.
+
+    The order of the modalities is forgotten: only what their encoders made of them is left.
+    """
+
+    def __init__(
+        self, modalities: int, feature_dim: int, latent_dim: int, depth: int, hidden: int
+    ) -> None:
+        super().__init__()
+        self.absent = nn.Parameter(torch.zeros(modalities, feature_dim))
+        self.layers = linear_layers(feature_dim, 2 * latent_dim, depth, hidden)
+
+    def forward(self, features: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Map features (B, M, D) and present (B, M) bool to mean and std, each (B, Z)."""
+        features = torch.where(present[..., None], features, self.absent.to(features.dtype))
+        return mean_and_std(self.layers(features.sum(1)))
+
+
+class AttentionFusion(nn.Module):
+    """A Transformer over the features as tokens; arguments as in `ConcatFusion`.
+
+    `depth` counts its blocks and `hidden` is the width between their two linear layers. Tokens are
+    D wide.
+    """
+
+    def __init__(
+        self, modalities: int, feature_dim: int, latent_dim: int, depth: int, hidden: int
+    ) -> None:
+        super().__init__()
+        if depth < 1:
+            raise ValueError(f"depth: {depth}, expected at least 1")
+        self.reader = nn.Parameter(0.02 * torch.randn(feature_dim))
+        self.places = nn.Parameter(0.02 * torch.randn(modalities, feature_dim))
+        heads = next(count for count in (4, 2, 1) if feature_dim % count == 0)
+        block = nn.TransformerEncoderLayer(
+            feature_dim, heads, hidden, dropout=0.0, batch_first=True, norm_first=True
+        )
+        self.blocks = nn.TransformerEncoder(
+            block, depth, norm=nn.LayerNorm(feature_dim), enable_nested_tensor=False
+        )
+        self.head = nn.Linear(feature_dim, 2 * latent_dim)
+
+    def forward(self, features: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Map features (B, M, D) and present (B, M) bool to mean and std, each (B, Z)."""
+        tokens = torch.where(present[..., None], features, 0) + self.places
+        tokens = torch.cat([self.reader.expand(len(tokens), 1, -1), tokens], dim=1)
+        absent = torch.cat([torch.zeros_like(present[:, :1]), ~present], dim=1)
+        read = self.blocks(tokens, src_key_padding_mask=absent)[:, 0]
+        return mean_and_std(self.head(read))
+
+
+FUSIONS = {"concat": ConcatFusion, "sum": SumFusion, "attention": AttentionFusion}

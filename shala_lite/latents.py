@@ -2,17 +2,19 @@
 
 The mean and the standard deviation of each item's posterior are kept, never the mean alone:
 a prior trained on means would learn a distribution with less noise than the decoder was
-trained on. Each step draws a fresh z, and for every item a subset of its features.
+trained on. Each step draws a fresh z, and for every item a subset of its features. A baseline's
+posterior, a mixture, is kept whole in the same way.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from shala_lite.distributions import DiagonalGaussian
-from shala_lite.vae import FusedVAE
+from shala_lite.distributions import Posterior
+from shala_lite.vae import MultimodalVAE
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,12 @@ class LatentDataset:
     """Posteriors and features of N items.
 
     Args:
-        posterior: diagonal Gaussian with mean and std of shape (N, Z).
+        posterior: with mean and std of shape (N, Z).
         features: {name: (N, D)}.
         present: (N, M) bool.
     """
 
-    posterior: DiagonalGaussian
+    posterior: Posterior
     features: dict[str, Tensor]
     present: Tensor
 
@@ -49,49 +51,27 @@ class LatentDataset:
 
 
 @torch.no_grad()
-def encode(vae: FusedVAE, batches: Iterable[dict]) -> LatentDataset:
+def encode(vae: MultimodalVAE, batches: Iterable[dict]) -> LatentDataset:
     """Run stage 1 once over `batches` of {"x", "present"} and keep what it says.
 
     The model is set to evaluation mode for the time being.
     """
     training = vae.training
     vae.eval()
-    means, stds, masks = [], [], []
+    posteriors: list[Any] = []
+    masks: list[Tensor] = []
     features: dict[str, list[Tensor]] = {name: [] for name in vae.names}
     for batch in batches:
-        h = vae.features(batch["x"])
-        posterior = vae.posterior(h, batch["present"])
-        means.append(posterior.mean)
-        stds.append(posterior.std)
+        h = vae.features(batch["x"], batch["present"])
+        posteriors.append(vae.posterior(h, batch["present"]))
         masks.append(batch["present"])
         for name, value in h.items():
             features[name].append(value)
     vae.train(training)
-    if not means:
+    if not posteriors:
         raise ValueError("batches: empty, expected at least one batch")
     return LatentDataset(
-        DiagonalGaussian(torch.cat(means), torch.cat(stds)),
+        type(posteriors[0]).cat(posteriors),
         {name: torch.cat(values) for name, values in features.items() if values},
         torch.cat(masks),
     )
-
-
-def draw_subsets(
-    present: Tensor, none: float, one: float, generator: torch.Generator | None = None
-) -> Tensor:
-    """For every item a random subset of what is present, (B, M) bool.
-
-    With probability `none` nothing, with probability `one` a single modality, else a subset whose
-    size is uniform from 1 to the number present.
-    """
-    device = generator.device if generator is not None else present.device
-    batch, count = present.shape
-    order = torch.rand(batch, count, generator=generator, device=device).to(present.device)
-    kind, size = torch.rand(2, batch, generator=generator, device=device).to(present.device)
-    available = present.sum(1)
-    # rank of each modality in a random order in which the absent come last
-    rank = torch.where(present, order, order + 1).argsort(1).argsort(1)
-    wanted = (size * available).long() + 1
-    wanted = torch.where(kind < none + one, torch.ones_like(wanted), wanted)
-    wanted = torch.where(kind < none, torch.zeros_like(wanted), wanted)
-    return (rank < wanted[:, None]) & present

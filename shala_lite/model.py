@@ -10,11 +10,31 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from shala_lite.experts import EXPERTS
+from shala_lite.fused import FusedVAE
+from shala_lite.fusion import FUSIONS
 from shala_lite.modalities import Modality
 from shala_lite.prior import LatentPrior
-from shala_lite.vae import FusedVAE
+from shala_lite.vae import MultimodalVAE
 
-FORMAT = 1
+FORMAT = 2
+VAES: dict[str, Any] = {"fused": FusedVAE, **EXPERTS}
+# Stage 1 by the name under which its results stand.
+VARIANTS = (*FUSIONS, *EXPERTS)
+
+
+def make_vae(variant: str, modalities: Sequence[Modality], **options: Any) -> MultimodalVAE:
+    """A new stage 1: `FusedVAE` with the fusion of that name, or the baseline of that name.
+
+    Args:
+        variant: one of `VARIANTS`.
+        modalities, options: arguments of the model.
+    """
+    if variant not in VARIANTS:
+        raise ValueError(f"variant: {variant!r}, expected one of {list(VARIANTS)}")
+    if variant in FUSIONS:
+        return FusedVAE(modalities, fusion=variant, **options)
+    return EXPERTS[variant](modalities, **options)
 
 
 def save_module(module: nn.Module, config: dict, folder: Path, name: str) -> None:
@@ -45,17 +65,21 @@ def _modalities(config: Sequence[dict]) -> list[Modality]:
     return [Modality(m["name"], tuple(m["shape"]), m["kind"]) for m in config]
 
 
-def save_vae(vae: FusedVAE, folder: Path) -> None:
-    """Write stage 1 to `folder` as safetensors and JSON."""
-    config = {"modalities": [asdict(m) for m in vae.modalities], **vae.config}
-    save_module(vae, config, Path(folder), "vae")
+def save_vae(vae: MultimodalVAE, folder: Path) -> None:
+    """Write stage 1, fused or a baseline, to `folder` as safetensors and JSON."""
+    kind = next(name for name, of in VAES.items() if type(vae) is of)
+    modalities = [asdict(m) for m in vae.modalities]
+    save_module(vae, {"model": kind, "modalities": modalities, **vae.config}, Path(folder), "vae")
 
 
-def load_vae(folder: Path) -> FusedVAE:
+def load_vae(folder: Path) -> MultimodalVAE:
     """Read stage 1 back, in evaluation mode."""
     config = read_config(folder, "vae")
+    kind = config.pop("model", None)
+    if kind not in VAES:
+        raise ValueError(f"{folder}: vae.json has model {kind!r}, expected one of {sorted(VAES)}")
     with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten
-        vae = FusedVAE(_modalities(config.pop("modalities")), **config)
+        vae = VAES[kind](_modalities(config.pop("modalities")), **config)
     vae.load_state_dict(load_file(Path(folder) / "vae.safetensors"))
     return vae.eval()
 
@@ -82,7 +106,7 @@ class ShaLa:
         prior: samples z, given nothing or the features of any subset.
     """
 
-    def __init__(self, vae: FusedVAE, prior: LatentPrior) -> None:
+    def __init__(self, vae: MultimodalVAE, prior: LatentPrior) -> None:
         if vae.names != prior.names:
             raise ValueError(
                 f"prior: modalities {prior.names}, expected those of the vae {vae.names}"

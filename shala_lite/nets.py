@@ -37,6 +37,28 @@ def _image_shape(modality: Modality, widths: Sequence[int]) -> tuple[int, int, i
     return channels, height, width
 
 
+def linear_layers(inputs: int, outputs: int, depth: int, hidden: int) -> nn.Sequential:
+    """`depth` linear layers, `hidden` wide, with normalisation and SiLU between them."""
+    if depth < 1:
+        raise ValueError(f"depth: {depth}, expected at least 1")
+    layers: list[nn.Module] = []
+    for _ in range(depth - 1):
+        layers += [nn.Linear(inputs, hidden, bias=False), nn.BatchNorm1d(hidden), nn.SiLU()]
+        inputs = hidden
+    return nn.Sequential(*layers, nn.Linear(inputs, outputs))
+
+
+def apply_to_few(net: nn.Module, inputs: Tensor) -> Tensor:
+    """`net(inputs)`; one row alone has no batch statistics, so the net uses its running ones."""
+    if not net.training or len(inputs) > 1:
+        return net(inputs)
+    net.eval()
+    try:
+        return net(inputs)
+    finally:
+        net.train()
+
+
 class Residual(nn.Module):
     """x + f(x), with f two normalised 3x3 convolutions at constant width."""
 
@@ -163,12 +185,8 @@ class LayeredDecoder(nn.Module):
             raise ValueError(f"sharpness: {sharpness}, expected a positive number")
         channels, *self.size = modality.shape
         self.planes, self.sharpness = (1, channels, channels), sharpness
-        layers: list[nn.Module] = []
-        for inputs in (latent_dim, hidden):
-            layers += [nn.Linear(inputs, hidden, bias=False), nn.BatchNorm1d(hidden), nn.SiLU()]
-        self.layers = nn.Sequential(
-            *layers, nn.Linear(hidden, sum(self.planes) * math.prod(self.size))
-        )
+        outputs = sum(self.planes) * math.prod(self.size)
+        self.layers = linear_layers(latent_dim, outputs, depth=3, hidden=hidden)
 
     def forward(self, z: Tensor) -> Tensor:
         planes = self.layers(z).float().unflatten(1, (-1, *self.size))

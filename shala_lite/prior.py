@@ -22,8 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from shala_lite.denoiser import DENOISERS
-from shala_lite.distributions import DiagonalGaussian
-from shala_lite.latents import LatentDataset, draw_subsets
+from shala_lite.distributions import Posterior
+from shala_lite.latents import LatentDataset
+from shala_lite.observed import draw_subsets
 from shala_lite.samplers import SAMPLERS, Trajectory
 from shala_lite.schedule import SCHEDULES, diffuse, preconditioning
 
@@ -144,7 +145,7 @@ class LatentPrior(nn.Module):
 
     def loss(
         self,
-        latents: DiagonalGaussian,
+        latents: Posterior,
         features: dict[str, Tensor],
         present: Tensor,
         *,

@@ -6,11 +6,13 @@ as if it had not been. The model has a `loss(**batch, step=, generator=)` that r
 name, `loss` first; the data have a length and `batch(indices)`, and live on the device.
 """
 
+import copy
 import hashlib
+import json
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -237,6 +239,30 @@ def fit(
         average.write_back()
     model.eval()
     return history
+
+
+def steps_within(model: nn.Module, data: Batches, budget: Mapping[str, Any], folder: Path) -> int:
+    """How many steps of `fit` take `budget["seconds"]`, measured on a copy of the model.
+
+    What was trained for a time is then what was trained for a number of steps: it is noted in
+    `folder/steps.json`, and a run that is continued finds it there.
+
+    Args:
+        model, data: as in `fit`.
+        budget: `seconds` to train for, `batch` items a step, peak learning `rate`.
+        folder: exists.
+    """
+    note = folder / "steps.json"
+    if note.is_file():
+        return int(json.loads(note.read_text()))
+    options: Any = dict(batch_size=budget["batch"], learning_rate=budget["rate"], progress=False)
+    trial, steps = copy.deepcopy(model), 4
+    fit(trial, data, steps=steps, **options)  # memory, caches, threads
+    while (spent := fit(trial, data, steps=steps, **options).seconds) < 0.02 * budget["seconds"]:
+        steps *= 2
+    steps = max(1, round(steps * budget["seconds"] / spent))
+    note.write_text(json.dumps(steps))
+    return steps
 
 
 def _drain(pending: list[tuple[int, dict[str, Tensor]]], saved: Path | None) -> dict[str, float]:

@@ -1,10 +1,14 @@
-r"""Stage 1: a variational autoencoder with one posterior fused from all modalities.
+r"""Stage 1: what all variational autoencoders of several modalities share.
 
     h_m = encoder_m(x_m)                    deterministic feature of one modality
-    q(z | x) = N(mean(h), std(h)^2)         one Gaussian, from the fused features
+    q(z | x)                                from the features of all that are present
     ELBO(x) = E_q[ sum_m log p(x_m | z) ] - beta KL(q(z | x) || N(0, I))        [nats]
 
-Source: ShaLa, arXiv 2508.17376, section 3.3; beta as in Higgins et al. 2017.
+Encoders, decoders, likelihood and the bound are here. Models differ in q: `fused` makes one
+Gaussian of all features; `experts`, the baselines, give each modality a Gaussian of its own and
+combine those.
+
+Source: Kingma and Welling 2014; beta as in Higgins et al. 2017.
 """
 
 from collections.abc import Sequence
@@ -14,24 +18,23 @@ import torch
 from torch import Tensor, nn
 
 from shala_lite.alignment import Alignment
-from shala_lite.distributions import DiagonalGaussian, laplace_log_likelihood
-from shala_lite.fusion import FUSIONS
+from shala_lite.distributions import Posterior, laplace_log_likelihood
 from shala_lite.modalities import Modality
-from shala_lite.nets import ImageDecoder, ImageEncoder, LayeredDecoder
+from shala_lite.nets import ImageDecoder, ImageEncoder, LayeredDecoder, apply_to_few
+from shala_lite.observed import check_names, check_observations, check_present
 
 DECODERS: dict[str, Any] = {"convolutional": ImageDecoder, "layered": LayeredDecoder}
 
 
-class FusedVAE(nn.Module):
-    """Multimodal VAE with deterministic features fused into one Gaussian posterior.
+class MultimodalVAE(nn.Module):
+    """What every stage 1 shares; a subclass says what the posterior is.
 
     Args:
-        modalities: what is observed; the order fixes the order of fusion.
+        modalities: what is observed; the order is that of `present`.
         latent_dim: Z.
         feature_dim: D, size of each modality's feature.
-        fusion: how features are combined, a name in `fusion.FUSIONS`.
-        depth: linear layers in the fusion network.
-        hidden: width of the fusion network.
+        depth: linear layers between features and posterior.
+        hidden: width of those layers.
         widths: channels of the image nets, from fine to coarse.
         residual: residual blocks at each resolution of the image nets.
         decoder: `convolutional`, of `widths` and `residual`, or `layered`, of `decoder_hidden`.
@@ -49,7 +52,6 @@ class FusedVAE(nn.Module):
         *,
         latent_dim: int = 64,
         feature_dim: int = 512,
-        fusion: str = "concat",
         depth: int = 4,
         hidden: int = 512,
         widths: Sequence[int] = (64, 128, 256),
@@ -65,8 +67,6 @@ class FusedVAE(nn.Module):
         super().__init__()
         if not modalities:
             raise ValueError("modalities: empty, expected at least one Modality")
-        if fusion not in FUSIONS:
-            raise ValueError(f"fusion: {fusion!r}, expected one of {sorted(FUSIONS)}")
         if decoder not in DECODERS:
             raise ValueError(f"decoder: {decoder!r}, expected one of {sorted(DECODERS)}")
         if likelihood_scale <= 0:
@@ -74,7 +74,6 @@ class FusedVAE(nn.Module):
         self.config: dict[str, Any] = dict(
             latent_dim=latent_dim,
             feature_dim=feature_dim,
-            fusion=fusion,
             depth=depth,
             hidden=hidden,
             widths=list(widths),
@@ -94,57 +93,127 @@ class FusedVAE(nn.Module):
         self.encoders = nn.ModuleDict(
             {m.name: ImageEncoder(m, feature_dim, widths, residual) for m in self.modalities}
         )
-        self.fusion = FUSIONS[fusion](
-            len(self.modalities), feature_dim, latent_dim, depth=depth, hidden=hidden
-        )
         sizes = (
             (widths, residual) if decoder == "convolutional" else (decoder_hidden, mask_sharpness)
         )
         self.decoders = nn.ModuleDict(
-            {m.name: DECODERS[decoder](m, latent_dim, *sizes) for m in self.modalities}
+            {m.name: DECODERS[decoder](m, self._decoder_dim(), *sizes) for m in self.modalities}
         )
         self.alignment_weight = alignment
         if alignment:
             self.alignment = Alignment(self.names, feature_dim)
 
-    def _check_names(self, argument: str, given: dict[str, Tensor]) -> None:
-        unknown = sorted(set(given) - set(self.names))
-        if unknown:
-            known = list(self.names)
-            raise KeyError(f"{argument}: unknown modalities {unknown}, expected among {known}")
+    def _decoder_dim(self) -> int:
+        """How many numbers of z a decoder reads."""
+        return self.latent_dim
 
-    def features(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Deterministic features of the modalities in `x`, {name: (B, D)}."""
-        self._check_names("x", x)
-        return {name: self.encoders[name](x[name]).float() for name in self.names if name in x}
+    def _decoder_input(self, z: Tensor, index: int) -> Tensor:
+        """What the decoder of modality `index` reads of z, shape (..., Z)."""
+        return z
 
-    def posterior(
-        self, features: dict[str, Tensor], present: Tensor | None = None
-    ) -> DiagonalGaussian:
-        """q(z given the features); a modality that is missing or not present gets a stand-in.
+    def _posterior(self, features: Tensor, present: Tensor) -> Posterior:
+        """The posterior from features (B, M, D), 0 where absent, and present (B, M) bool."""
+        raise NotImplementedError
+
+    def _observed(
+        self, x: dict[str, Tensor], present: Tensor | None
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        # in training on a GPU the loss tells of NaN, later, and nothing waits for the device
+        finite = not (self.training and next(self.parameters()).is_cuda)
+        return check_observations(self.modalities, x, present, finite=finite)
+
+    def _features(self, x: dict[str, Tensor], present: Tensor | None) -> dict[str, Tensor]:
+        found = {}
+        for index, name in enumerate(self.names):
+            if name not in x:
+                continue
+            if present is None or present[:, index].all():
+                found[name] = self.encoders[name](x[name]).float()
+                continue
+            # what is absent never reaches the encoder: not even its batch statistics know of it
+            h = x[name].new_zeros(len(x[name]), self.feature_dim)
+            rows = present[:, index].nonzero()[:, 0]
+            if len(rows):
+                seen = apply_to_few(self.encoders[name], x[name][rows]).float()
+                h = h.index_copy(0, rows, seen)
+            found[name] = h
+        return found
+
+    def features(self, x: dict[str, Tensor], present: Tensor | None = None) -> dict[str, Tensor]:
+        """Deterministic features of the modalities in `x`, {name: (B, D)}, 0 where not present.
+
+        Args:
+            x: {name: (B, *shape)} of any non-empty subset, pixels in [0, 1].
+            present: (B, M) bool, in the order of `names`; None means all that is in `x`.
+
+        Raises:
+            KeyError, ValueError: see `observed.check_observations`.
+        """
+        return self._features(*self._observed(x, present))
+
+    def posterior(self, features: dict[str, Tensor], present: Tensor | None = None) -> Posterior:
+        """q(z given the features of what is there).
 
         Args:
             features: {name: (B, D)} of any non-empty subset of the modalities.
             present: (B, M) bool, in the order of `names`; None means all that is in `features`.
+
+        Raises:
+            KeyError: an unknown modality.
+            ValueError: no features, another shape, or an item with nothing present.
         """
-        if not features:
-            raise ValueError("features: empty, expected at least one modality")
-        self._check_names("features", features)
+        check_names("features", features, self.names)
         some = next(iter(features.values()))
-        given = torch.tensor([name in features for name in self.names], device=some.device)
-        given = given.expand(len(some), -1)
-        if present is not None and present.shape != given.shape:
-            raise ValueError(
-                f"present: shape {tuple(present.shape)}, expected {tuple(given.shape)}"
-            )
-        present = given if present is None else given & present.to(some.device)
+        for name, h in features.items():
+            if tuple(h.shape) != (len(some), self.feature_dim):
+                raise ValueError(
+                    f"features[{name!r}]: shape {tuple(h.shape)}, "
+                    f"expected {(len(some), self.feature_dim)}"
+                )
+        present = check_present(features, present, self.names)
+        if present is None:
+            stacked = torch.stack([features[name] for name in self.names], dim=1)
+            return self._posterior(stacked, torch.ones_like(stacked[..., 0], dtype=torch.bool))
         blank = torch.zeros_like(some)
         stacked = torch.stack([features.get(name, blank) for name in self.names], dim=1)
-        return DiagonalGaussian(*self.fusion(stacked, present))
+        return self._posterior(torch.where(present[..., None], stacked, 0), present)
 
     def decode(self, z: Tensor) -> dict[str, Tensor]:
         """Mean observation of every modality, {name: (B, *shape)}, pixels in [0, 1]."""
-        return {name: self.decoders[name](z) for name in self.names}
+        return {
+            name: self.decoders[name](self._decoder_input(z, index))
+            for index, name in enumerate(self.names)
+        }
+
+    def log_likelihoods(
+        self, x: dict[str, Tensor], z: Tensor, wanted: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """log p(x_m | z) of every modality in `x`, in nats, {name: (..., B)}.
+
+        Args:
+            x: {name: (B, *shape)}, pixels in [0, 1].
+            z: shape (..., B, Z): one or several draws for each item.
+            wanted: (..., B, M) bool; the likelihood of what is not wanted is 0. None means all.
+        """
+        found, batch = {}, z.shape[-2]
+        flat = z.reshape(-1, z.shape[-1])
+        for index, name in enumerate(self.names):
+            if name not in x:
+                continue
+            inputs, decoder = self._decoder_input(flat, index), self.decoders[name]
+            rows = None if wanted is None else wanted[..., index].reshape(-1).nonzero()[:, 0]
+            if rows is None or len(rows) == len(flat):
+                draws = decoder(inputs).unflatten(0, (-1, batch))
+                each = [laplace_log_likelihood(x[name], d, self.likelihood_scale) for d in draws]
+                found[name] = torch.stack(each).view(z.shape[:-1])
+                continue
+            nats = flat.new_zeros(len(flat))
+            if len(rows):
+                decoded = apply_to_few(decoder, inputs[rows])
+                some = laplace_log_likelihood(x[name][rows % batch], decoded, self.likelihood_scale)
+                nats = nats.index_copy(0, rows, some)
+            found[name] = nats.view(z.shape[:-1])
+        return found
 
     def elbo(
         self,
@@ -156,34 +225,49 @@ class FusedVAE(nn.Module):
         """Evidence lower bound and its terms, each the mean over the batch, in nats.
 
         Returns:
-            `elbo`; `kl`, the divergence before `beta`; `log_likelihood`, summed over modalities;
-            and `log_likelihood/<name>` for each (the mean over items that have the modality).
+            `elbo`; `kl`, the divergence before `beta`, in closed form for a Gaussian and estimated
+            from one draw for a mixture; `log_likelihood`, summed over modalities; and
+            `log_likelihood/<name>` for each (the mean over items that have the modality).
         """
-        return self._elbo(x, self.features(x), present, beta, generator)
+        x, present = self._observed(x, present)
+        return self._bound(x, self._features(x, present), present, beta, generator)
 
-    def _elbo(
+    def _bound(
         self,
         x: dict[str, Tensor],
         features: dict[str, Tensor],
         present: Tensor | None,
         beta: float,
         generator: torch.Generator | None,
+        given: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        posterior = self.posterior(features, present)
-        decoded = self.decode(posterior.sample(generator))
-        kl = posterior.kl().mean()
-        terms: dict[str, Tensor] = {}
-        total = torch.zeros_like(kl)
-        for index, name in enumerate(self.names):
-            if name not in x:
-                continue
-            nats = laplace_log_likelihood(x[name], decoded[name], self.likelihood_scale)
-            weight = torch.ones_like(nats)
-            if present is not None:
-                weight = present[:, index].to(nats.device, nats.dtype)
-            total = total + (nats * weight).mean()
-            terms[f"log_likelihood/{name}"] = (nats * weight).sum() / weight.sum().clamp(min=1)
-        return {"elbo": total - beta * kl, "kl": kl, "log_likelihood": total, **terms}
+        """The bound of what is `present`, with the posterior of what is `given`; None: the same."""
+        posterior = self.posterior(features, present if given is None else given)
+        z = posterior.sample(generator)
+        nats = self.log_likelihoods(x, z, present)
+        return self._terms(nats, posterior.rate(z).mean(), present, beta)
+
+    def _terms(
+        self, nats: dict[str, Tensor], kl: Tensor, present: Tensor | None, beta: float
+    ) -> dict[str, Tensor]:
+        total = torch.stack([each.mean() for each in nats.values()]).sum()
+        terms = {"elbo": total - beta * kl, "kl": kl, "log_likelihood": total}
+        for name, each in nats.items():
+            share = 1.0 if present is None else present[:, self.names.index(name)].float().mean()
+            terms[f"log_likelihood/{name}"] = each.mean() / (share + 1e-12)
+        return terms
+
+    def _objective(
+        self,
+        x: dict[str, Tensor],
+        features: dict[str, Tensor],
+        present: Tensor | None,
+        beta: float,
+        generator: torch.Generator | None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What training maximises, a scalar in nats, and the terms to show beside it."""
+        terms = self._bound(x, features, present, beta, generator)
+        return terms.pop("elbo"), terms
 
     def loss(
         self,
@@ -193,13 +277,14 @@ class FusedVAE(nn.Module):
         step: int | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """Minus the ELBO, beta warmed up by `step`, plus alignment; and its terms, in nats."""
+        """Minus what the model maximises, beta warmed up by `step`, plus alignment; and terms."""
         beta = self.beta
         if step is not None and self.warmup:
             beta *= min(1.0, (step + 1) / self.warmup)
-        features = self.features(x)
-        terms = self._elbo(x, features, present, beta, generator)
-        loss = -terms.pop("elbo")
+        x, present = self._observed(x, present)
+        features = self._features(x, present)
+        objective, terms = self._objective(x, features, present, beta, generator)
+        loss = -objective
         if self.alignment_weight:
             if present is not None:  # its columns, of what x holds
                 present = present[:, [self.names.index(name) for name in features]]

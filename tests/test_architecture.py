@@ -11,12 +11,16 @@ PACKAGE = REPOSITORY / "shala_lite"
 # Data flow: a module imports only from its own group and from those before it.
 CORE = [
     "modalities",
+    "observed",
     "datasets",
     "distributions",
     "nets",
     "alignment",
     "fusion",
     "vae",
+    "fused",
+    "experts",
+    "likelihood",
     "latents",
     "schedule",
     "denoiser",

@@ -5,14 +5,14 @@ import torch
 from tiny_models import rng, stir
 from torch import nn
 
-from shala_lite.distributions import DiagonalGaussian
-from shala_lite.fusion import MAX_STD, MIN_STD, ConcatFusion
+from shala_lite.distributions import MAX_STD, MIN_STD, DiagonalGaussian
+from shala_lite.fusion import FUSIONS, ConcatFusion
 
 M, D, Z = 3, 5, 4
 
 
-def fusion(depth=4, seed=0):
-    return stir(ConcatFusion(M, D, Z, depth=depth, hidden=7), seed).eval()
+def fusion(depth=4, seed=0, kind="concat"):
+    return stir(FUSIONS[kind](M, D, Z, depth=depth, hidden=7), seed).eval()
 
 
 def features(n=16, seed=0):

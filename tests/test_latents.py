@@ -10,6 +10,7 @@ from shala_lite.latents import LatentDataset, encode
 
 def masked_dataset():
     present = torch.rand(48, 3, generator=rng()) < 0.7
+    present[~present.any(1), 1] = True
     return tiny_dataset(present=present)
 
 
@@ -17,7 +18,7 @@ def test_encoding_is_what_stage_1_says_of_every_item():
     vae, data = tiny_vae(), masked_dataset()
     latents = encode(vae, data.batches(48))
     batch = next(data.batches(48))
-    features = vae.features(batch["x"])
+    features = vae.features(batch["x"], batch["present"])
     posterior = vae.posterior(features, batch["present"])
     assert len(latents) == 48
     assert torch.equal(latents.present, data.present)

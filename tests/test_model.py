@@ -97,7 +97,7 @@ def test_nothing_that_is_saved_is_a_pickle(tmp_path):
     tiny_model().save(tmp_path)
     for name, content in contents(tmp_path).items():
         if name.endswith(".json"):
-            assert json.loads(content)["format"] == 1
+            assert json.loads(content)["format"] == 2
         else:
             length = int.from_bytes(content[:8], "little")
             header = json.loads(content[8 : 8 + length])
@@ -189,7 +189,7 @@ def test_a_model_of_another_format_is_a_clear_error(tmp_path):
     config = json.loads((tmp_path / "vae.json").read_text())
     for other in (config | {"format": 0}, {k: v for k, v in config.items() if k != "format"}):
         (tmp_path / "vae.json").write_text(json.dumps(other))
-        with pytest.raises(ValueError, match=r"vae\.json: not of format 1"):
+        with pytest.raises(ValueError, match=r"vae\.json: not of format 2"):
             load_vae(tmp_path)
 
 

@@ -14,7 +14,8 @@ from tiny_models import (
 )
 
 from shala_lite.distributions import DiagonalGaussian
-from shala_lite.latents import LatentDataset, draw_subsets
+from shala_lite.latents import LatentDataset
+from shala_lite.observed import draw_subsets
 from shala_lite.prior import LatentPrior
 from shala_lite.samplers import SAMPLERS
 from shala_lite.training import fit

@@ -10,7 +10,10 @@ EVERYTHING = torch.ones(12, 3, dtype=torch.bool)
 
 
 def some_present(seed=0):
-    return torch.rand(12, 3, generator=rng(seed)) < 0.6
+    """A mask with every combination of what can be present, and never nothing."""
+    present = torch.rand(12, 3, generator=rng(seed)) < 0.6
+    present[~present.any(1), 0] = True
+    return present
 
 
 def assert_same(found, expected):
@@ -104,9 +107,15 @@ def test_absent_features_have_no_influence_even_if_they_are_no_numbers():
     assert torch.equal(found.std, expected.std)
 
 
-def test_with_nothing_present_every_item_has_one_posterior():
-    posterior = tiny_vae().posterior(tiny_vae().features(tiny_images()), ~EVERYTHING)
-    torch.testing.assert_close(posterior.mean, posterior.mean[:1].expand(12, -1))
+def test_an_item_with_nothing_present_is_named():
+    vae, x, present = tiny_vae(), tiny_images(), some_present()
+    present[[3, 7]] = False
+    message = r"present: nothing is present for items \[3, 7\] \(2 in all\), expected at least one"
+    for call in (vae.features, vae.elbo, vae.loss):
+        with pytest.raises(ValueError, match=message):
+            call(x, present)
+    with pytest.raises(ValueError, match=message):
+        vae.posterior(vae.features(x), present)
 
 
 def test_the_order_of_a_dict_is_irrelevant():
@@ -199,6 +208,7 @@ def test_alignment_is_added_by_its_weight_and_only_where_asked_for():
 
 def test_alignment_takes_a_subset_of_the_modalities():
     vae, x, present = tiny_vae(alignment=1.0), tiny_images(), some_present()
+    present[:, 0] |= ~present[:, 2]  # else an item has nothing
     fewer = {name: x[name] for name in "ac"}
     terms = vae.loss(fewer, present, generator=rng())
     h = vae.features(fewer)
@@ -238,7 +248,7 @@ def test_training_raises_the_elbo(decoder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fusion": "sum of all"}, r"fusion: 'sum of all', expected one of \['concat'"),
+        ({"fusion": "sum of all"}, r"fusion: 'sum of all', expected one of \['attention', 'concat', 'sum'\]"),
         ({"decoder": "round"}, r"decoder: 'round', expected one of \['convolutional', 'layered'"),
         ({"likelihood_scale": 0.0}, "likelihood_scale: 0.0, expected a positive"),
         ({"names": ()}, "modalities: empty"),

@@ -5,10 +5,10 @@ from torch import nn
 
 from shala_lite.datasets import MultimodalDataset
 from shala_lite.distributions import DiagonalGaussian
+from shala_lite.fused import FusedVAE
 from shala_lite.latents import LatentDataset
 from shala_lite.modalities import Modality
 from shala_lite.prior import LatentPrior
-from shala_lite.vae import FusedVAE
 
 NAMES = ("a", "b", "c")
 LATENT, FEATURE = 6, 5

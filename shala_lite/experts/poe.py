@@ -1,0 +1,72 @@
+r"""MVAE: the posterior is a product of the experts and the prior.
+
+    q(z | x_S) ~ p(z) prod_{m in S} q(z | x_m)                              (their equation 4)
+    objective = ELBO(x_1, ..., x_M) + sum_m ELBO(x_m) + sum_{i <= k} ELBO(x_S_i)     (equation 6)
+
+S_1, ..., S_k are random subsets, drawn anew for every item. Each bound decodes only what its
+posterior has seen. Experts multiply, so the surest one decides; one that is missing is left out.
+
+Source: Wu and Goodman 2018, arXiv 1802.05335.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from shala_lite.distributions import DiagonalGaussian, product_of_gaussians
+from shala_lite.experts.base import ExpertVAE, everything
+from shala_lite.modalities import Modality
+from shala_lite.observed import draw_subsets
+
+
+class PoE(ExpertVAE):
+    """Multimodal VAE with a product of experts (MVAE).
+
+    Args:
+        modalities: what is observed.
+        subsets: k, random subsets whose bounds are added to those of the whole and of each
+            modality alone; -1 leaves out these too and trains on the whole only.
+        shared: arguments of `MultimodalVAE`.
+    """
+
+    def __init__(self, modalities: Sequence[Modality], *, subsets: int = 1, **shared: Any) -> None:
+        super().__init__(modalities, **shared)
+        if subsets < -1:
+            raise ValueError(f"subsets: {subsets}, expected -1 or more")
+        self.config |= dict(subsets=subsets)
+        self.subsets = subsets
+
+    def _posterior(self, features: Tensor, present: Tensor) -> DiagonalGaussian:
+        return product_of_gaussians(self.experts(features, present), present, prior=True)
+
+    def _objective(
+        self,
+        x: dict[str, Tensor],
+        features: dict[str, Tensor],
+        present: Tensor | None,
+        beta: float,
+        generator: torch.Generator | None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        some = next(iter(features.values()))
+        blank = torch.zeros_like(some)
+        stacked = torch.stack([features.get(name, blank) for name in self.names], dim=1)
+        whole = everything(features, len(self.names)) if present is None else present
+        sets = [whole]
+        if self.subsets >= 0:
+            alone = torch.eye(len(self.names), dtype=torch.bool, device=some.device)
+            sets += [whole & row for row in alone]
+            sets += [draw_subsets(whole, 0.0, 0.0, generator) for _ in range(self.subsets)]
+        seen = torch.stack(sets)  # (R, B, M)
+        experts = self.experts(stacked, whole)
+        draws = (len(seen), *experts.mean.shape)
+        repeated = DiagonalGaussian(experts.mean.expand(draws), experts.std.expand(draws))
+        q = product_of_gaussians(repeated, seen, prior=True)
+        nats = self.log_likelihoods(x, q.sample(generator), seen)  # {name: (R, B)}
+        kl = q.kl()  # 0 where nothing is seen: the product is the prior then
+        objective = (torch.stack(list(nats.values())).sum(0) - beta * kl).sum(0).mean()
+        of_whole = {name: each[0] for name, each in nats.items()}
+        terms = self._terms(of_whole, kl[0].mean(), present, beta)
+        terms.pop("elbo")
+        return objective, terms
