@@ -13,12 +13,12 @@ from benchmarks.settings import Settings
 from shala_lite import evaluation, experts
 from shala_lite.datasets import MultimodalDataset
 from shala_lite.experiments import ENCODE_BATCH, seeded
+from shala_lite.fused import FusedVAE
 from shala_lite.judges import Judges
 from shala_lite.latents import encode
 from shala_lite.modalities import Modality
 from shala_lite.prior import LatentPrior
 from shala_lite.training import fit
-from shala_lite.fused import FusedVAE
 
 # Stage 2 of the book's quick profile.
 PRIOR = dict(denoiser="mlp", width=128, depth=4)
@@ -32,6 +32,8 @@ def build(name: str, modalities: Sequence[Modality], settings: Settings) -> nn.M
         latent_dim=settings.latent_dim,
         feature_dim=settings.feature_dim,
         widths=settings.widths,
+        decoder=settings.decoder,
+        decoder_hidden=settings.decoder_hidden,
         depth=settings.depth,
         hidden=settings.hidden,
         likelihood_scale=settings.likelihood_scale,

@@ -24,8 +24,9 @@ from benchmarks.settings import Settings
 from shala_lite.datasets import MultimodalDataset
 from shala_lite.experiments import seeded
 from shala_lite.modalities import Modality
-from shala_lite.nets import ImageDecoder, ImageEncoder, linear_layers
+from shala_lite.nets import ImageEncoder, linear_layers
 from shala_lite.training import learning_rate_at
+from shala_lite.vae import DECODERS
 
 # alpha of MVTCAE on PolyMNIST, as its authors and MultiVae's case study have it.
 ALPHA = 5 / 6
@@ -90,11 +91,13 @@ def build(name: str, modalities: Sequence[Modality], settings: Settings) -> Any:
             return peer.ModelOutput(**found)
 
     class Decoder(peer.BaseDecoder):
-        """Our image decoder."""
+        """Our decoder of the same kind."""
 
         def __init__(self, modality: Modality) -> None:
             super().__init__()
-            self.net = ImageDecoder(modality, settings.latent_dim + private, settings.widths)
+            layered = settings.decoder == "layered"
+            sizes = settings.decoder_hidden if layered else settings.widths
+            self.net = DECODERS[settings.decoder](modality, settings.latent_dim + private, sizes)
 
         def forward(self, z: Tensor) -> Any:
             return peer.ModelOutput(reconstruction=self.net(z))

@@ -39,6 +39,8 @@ class Settings:
     seed: int = _option(0, "of weights, batches and samples")
     threads: int = _option(1, "CPU threads of each process")
     widths: tuple[int, ...] = _option((16, 32, 64), "channels of encoders and decoders")
+    decoder: str = _option("convolutional", "kind of decoder", ("convolutional", "layered"))
+    decoder_hidden: int = _option(512, "width of a layered decoder's hidden layers")
     feature_dim: int = _option(128, "numbers in a feature")
     depth: int = _option(4, "linear layers from features to a posterior, or to an expert")
     hidden: int = _option(512, "width of those layers")
