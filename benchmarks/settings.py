@@ -54,7 +54,7 @@ class Settings:
     judge_width: int = _option(24, "channels of the judges' first convolution")
     judge_steps: int = _option(250, "training steps of each judge")
     rounds: int = _option(6, "rounds of timing; in each, every model has its turn")
-    round_steps: int = _option(10, "timed steps of a turn, after two that are not")
+    round_steps: int = _option(6, "timed steps of a turn, after two that are not")
 
     def __post_init__(self) -> None:
         for option in fields(self):
