@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.clock import Timed
-from benchmarks.settings import Settings
+from benchmarks.settings import LARGEST_BATCH, Settings
 from shala_lite import evaluation, experts
 from shala_lite.datasets import MultimodalDataset
 from shala_lite.experiments import ENCODE_BATCH, seeded
@@ -22,7 +22,7 @@ from shala_lite.training import fit
 
 # Stage 2 of the book's quick profile.
 PRIOR = dict(denoiser="mlp", width=128, depth=4)
-PRIOR_FIT = dict(batch_size=256, learning_rate=4e-3, ema=0.998)
+PRIOR_FIT = dict(batch_size=LARGEST_BATCH, learning_rate=4e-3, ema=0.998)
 GUIDANCES = (1.0, 2.0, 3.0, 4.0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import combinations
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -102,7 +103,7 @@ class Recorded(nn.Module):
         """Positions of the next n recorded sets, in place of latents."""
         at = torch.arange(self.handed, self.handed + n)
         self.handed += n
-        return load().ModelOutput(z=at, one_latent_space=True)
+        return SimpleNamespace(z=at, one_latent_space=True)
 
     def decode(self, output: Any) -> dict[str, Tensor]:
         """The recorded sets at these positions."""

@@ -12,6 +12,8 @@ OURS = ("concat+prior", "concat", "mopoe", "mmvaeplus")
 PEERS = ("multivae_mvtcae", "multivae_mopoe", "multivae_mmvaeplus")
 MODELS = (*OURS, *PEERS)
 
+LARGEST_BATCH = 256  # of what is trained beside them: the diffusion prior; the judges take 128
+
 
 def _option(default: Any, says: str, choices: Sequence[str] | None = None) -> Any:
     metadata = {"help": says, "choices": choices}
@@ -69,6 +71,8 @@ class Settings:
                 raise ValueError(f"--{says}: {value!r}, expected {bound}")
         if not self.prior_share < 1:
             raise ValueError(f"--prior-share: {self.prior_share!r}, expected less than 1")
+        if self.train_size < LARGEST_BATCH:
+            raise ValueError(f"--train-size: {self.train_size}, expected {LARGEST_BATCH} or more")
         if self.batch > self.train_size:
             raise ValueError(f"--batch: {self.batch}, expected at most --train-size")
 

@@ -118,20 +118,22 @@ def train(name: str, settings: Settings) -> dict[str, Any]:
     return result
 
 
+def do(job: str, settings: Settings) -> Any:
+    """Result of one job."""
+    kind, *pair = job.split(":")
+    if kind == "judges":
+        return judges(settings)
+    if kind == "throughput":
+        return measure((pair[0], pair[1]), experiment(settings).data("train"), settings)
+    return train(kind, settings)
+
+
 def main(job: str, asked: str, answer: str) -> None:
     """Do one job and write its result."""
     given = json.loads(Path(asked).read_text())
     settings = Settings(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
     torch.set_num_threads(settings.threads)
-    kind, *pair = job.split(":")
-    if kind == "judges":
-        result: Any = judges(settings)
-    elif kind == "throughput":
-        data = experiment(settings).data("train")
-        result = measure((pair[0], pair[1]), data, settings)
-    else:
-        result = train(kind, settings)
-    write_json(Path(answer), {"result": result, **machine.device()})
+    write_json(Path(answer), {"result": do(job, settings), **machine.device()})
 
 
 if __name__ == "__main__":

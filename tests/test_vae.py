@@ -248,7 +248,10 @@ def test_training_raises_the_elbo(decoder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fusion": "sum of all"}, r"fusion: 'sum of all', expected one of \['attention', 'concat', 'sum'\]"),
+        (
+            {"fusion": "sum of all"},
+            r"fusion: 'sum of all', expected one of \['attention', 'concat', 'sum'\]",
+        ),
         ({"decoder": "round"}, r"decoder: 'round', expected one of \['convolutional', 'layered'"),
         ({"likelihood_scale": 0.0}, "likelihood_scale: 0.0, expected a positive"),
         ({"names": ()}, "modalities: empty"),
