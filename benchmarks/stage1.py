@@ -35,7 +35,9 @@ NOTES = (
     "code for all modalities, ours with one for each.",
     "MVTCAE has alpha = 5/6, as its authors have it; there is none of ours, so its speed stands "
     "beside the fused model's.",
-    "trainer: our fit, MultiVae's BaseTrainer and loader. step: the model and the optimiser alone.",
+    "trainer: our fit, MultiVae's BaseTrainer and loader. step: the model and the optimiser alone. "
+    "CPU time: the same ratio in seconds of each process's own computing, which others on the "
+    "machine change less.",
     "Frechet is frechet_judge, in the judges' features; judge is the ceiling, floor is real "
     "training data against real test data.",
 )

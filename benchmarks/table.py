@@ -72,11 +72,12 @@ def ratio_table(throughput: Sequence[Mapping[str, Any]]) -> str:
             f"{row['model']} {row['precision']} / {theirs[row['model']]}",
             row["way"],
             f"{row['ratio']:.2f}",
+            f"{row['cpu_ratio']:.2f}",
         ]
         for row in throughput
         if "ratio" in row
     ]
-    return text_table(["items per second, ours / MultiVae's", "way", "ratio"], rows)
+    return text_table(["items per second, ours / MultiVae's", "way", "ratio", "CPU time"], rows)
 
 
 def agreement_table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -37,7 +37,8 @@ class _BareStep:
             model.model.parameters(), lr=rate, weight_decay=0.0, fused=True
         )
 
-    def seconds_per_step(self, steps: int) -> float:
+    def timed(self, steps: int) -> StepClock:
+        """So many steps, after two that warm up, and their time."""
         self.model.model.train()
         clock = StepClock(WARM + 1 + steps)
         for step in range(clock.steps):
@@ -46,7 +47,7 @@ class _BareStep:
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
-        return clock.seconds_per_step
+        return clock
 
 
 class _TrainerStep:
@@ -55,10 +56,11 @@ class _TrainerStep:
     def __init__(self, model: Any, data: MultimodalDataset, precision: str) -> None:
         self.model, self.data, self.precision = model, model.data(data), precision
 
-    def seconds_per_step(self, steps: int) -> float:
+    def timed(self, steps: int) -> StepClock:
+        """So many steps, after two that warm up, and their time."""
         clock = StepClock(WARM + 1 + steps)
         self.model.fit(self.data, clock.steps, clock, self.precision, progress=False)
-        return clock.seconds_per_step
+        return clock
 
 
 def measure(
@@ -67,7 +69,7 @@ def measure(
     """Rows of `model`, `way`, `precision`, `items_per_second` (the median) and `rounds`.
 
     Theirs comes first where both are measured; a row of ours then has `ratio`, the median over
-    rounds of their seconds over ours.
+    rounds of their seconds over ours, and `cpu_ratio`, of the processor's seconds.
     """
     names = [name for name in pair[::-1] if name in settings.models]
     turns: dict[tuple[str, str, str], Any] = {}
@@ -84,20 +86,27 @@ def measure(
         for precision in precisions:
             fresh = contender(name, train.modalities, settings)
             turns[name, "trainer", precision] = _TrainerStep(fresh, few, precision)
-    seconds: dict[tuple[str, str, str], list[float]] = {key: [] for key in turns}
+    clocks: dict[tuple[str, str, str], list[StepClock]] = {key: [] for key in turns}
     began = perf_counter()
     for round in range(settings.rounds):
         for key in list(turns) if round % 2 == 0 else list(turns)[::-1]:
-            seconds[key].append(turns[key].seconds_per_step(settings.round_steps))
+            clocks[key].append(turns[key].timed(settings.round_steps))
         took = perf_counter() - began
-        print(f"  {' and '.join(names)}: round {round + 1} of {settings.rounds}, {took:.0f} s")
+        print(
+            f"  {' and '.join(names)}: round {round + 1} of {settings.rounds}, {took:.0f} s",
+            flush=True,
+        )
     rows = []
-    for (name, way, precision), each in seconds.items():
+    for (name, way, precision), each in clocks.items():
         row: dict[str, Any] = dict(model=name, way=way, precision=precision)
-        row["rounds"] = [settings.batch / s for s in each]
+        row["rounds"] = [settings.batch / clock.seconds_per_step for clock in each]
         row["items_per_second"] = median(row["rounds"])
-        theirs = seconds.get((pair[1], way, "32-true"))
+        theirs = clocks.get((pair[1], way, "32-true"))
         if name == pair[0] and theirs:
-            row["ratio"] = median(t / o for t, o in zip(theirs, each))
+            both = list(zip(theirs, each))
+            row["ratio"] = median(t.seconds_per_step / o.seconds_per_step for t, o in both)
+            row["cpu_ratio"] = median(
+                t.cpu_seconds_per_step / o.cpu_seconds_per_step for t, o in both
+            )
         rows.append(row)
     return rows

@@ -95,6 +95,7 @@ class Hands:
 def hands(monkeypatch):
     found = Hands()
     monkeypatch.setattr(clock, "perf_counter", found)
+    monkeypatch.setattr(clock, "process_time", lambda: found.now / 2)
     return found
 
 
@@ -105,6 +106,7 @@ def test_a_step_is_timed_without_its_warm_up(hands, steps):
         timed()
         hands.now += 100.0 if step < WARM else 0.25
     assert timed.seconds_per_step == pytest.approx(0.25)
+    assert timed.cpu_seconds_per_step == pytest.approx(0.125)
 
 
 def test_a_clock_that_was_not_called_to_the_end_says_so(hands):
@@ -151,11 +153,13 @@ def test_turns_alternate_and_the_ratio_is_taken_round_by_round(monkeypatch):
         def __init__(self, model, data, *_):
             self.name, self.turn = model.name, 0
 
-        def seconds_per_step(self, steps):
+        def timed(self, steps):
             turns.append(self.name)
             self.turn += 1
             # the whole machine is four times slower in the second round
-            return (2.0 if self.name in PEERS else 1.0) * (4.0 if self.turn == 2 else 1.0)
+            own = 2.0 if self.name in PEERS else 1.0
+            load = 4.0 if self.turn == 2 else 1.0
+            return SimpleNamespace(seconds_per_step=own * load, cpu_seconds_per_step=own**2)
 
     monkeypatch.setattr(throughput, "_BareStep", Fake)
     monkeypatch.setattr(throughput, "_TrainerStep", Fake)
@@ -163,6 +167,7 @@ def test_turns_alternate_and_the_ratio_is_taken_round_by_round(monkeypatch):
     given = Settings(**{**TINY, "rounds": 3})
     rows = throughput.measure(("mopoe", "multivae_mopoe"), tiny_dataset(60), given)
     assert [row["ratio"] for row in rows if row["model"] == "mopoe"] == [2.0, 2.0, 2.0]
+    assert [row["cpu_ratio"] for row in rows if row["model"] == "mopoe"] == [4.0, 4.0, 4.0]
     assert not any("ratio" in row for row in rows if row["model"] in PEERS)
     first, second = turns[:5], turns[5:10]
     assert second == first[::-1]
