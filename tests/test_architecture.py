@@ -20,7 +20,6 @@ CORE = [
     "vae",
     "fused",
     "experts",
-    "likelihood",
     "latents",
     "schedule",
     "denoiser",
@@ -28,7 +27,7 @@ CORE = [
     "prior",
     "model",
 ]
-JUDGING = ["judges", "manifolds", "metrics", "evaluation"]
+JUDGING = ["judges", "manifolds", "metrics", "likelihood", "probes", "evaluation"]
 # Runs see paths and dictionaries: none of these knows a model, a dataset or a metric.
 BOOKKEEPING = [
     "files",
@@ -178,4 +177,4 @@ def test_every_file_has_its_tests(path):
     assert found, f"{path.name} has no tests/{tests[0].name}"
     # And they are about it: they name the module, or something that it defines.
     defined = [n.name for n in ast.parse(path.read_text()).body if hasattr(n, "name")]
-    assert any(name in text for text in found for name in [path.stem, *defined])
+    assert any(name in text for text in found for name in [*names, *defined])

@@ -213,6 +213,25 @@ def test_coherence_by_number_of_sources_is_that_of_random_subsets(judges, data):
         assert coherence == metrics.coherence_of_absent(labels, data.labels, given)
 
 
+@pytest.mark.parametrize("variant", ["concat", "poe", "moe", "mopoe", "mmvaeplus"])
+def test_without_a_prior_the_posterior_of_the_source_generates(judges, data, variant):
+    vae = tiny_vae(variant=variant)
+    found = evaluation.conditional(vae, None, judges, data, seed=0)
+    features = evaluation.features_of(vae, data)
+    assert found.nfe == 0
+    for source in NAMES:
+        z = vae.posterior({source: features[source]}).sample(rng())
+        assert_same(found.predictions[source], evaluation.judge_latents(vae, judges, z).labels)
+    by_sources = evaluation.coherence_by_sources(vae, None, judges, data, seed=0)
+    for size, coherence in by_sources.items():
+        given = metrics.random_subsets(60, 3, size, rng())
+        z = vae.posterior(features, given).sample(rng())
+        labels = evaluation.judge_latents(vae, judges, z).labels
+        assert coherence == metrics.coherence_of_absent(labels, data.labels, given)
+    with pytest.raises(ValueError, match=r"options: \{'steps': 2\} of a sampler with prior None"):
+        evaluation.conditional(vae, None, judges, data, seed=0, steps=2)
+
+
 def test_nothing_touches_the_global_random_state(judges, data):
     before = torch.random.get_rng_state()
     vae, prior = stages()

@@ -91,6 +91,30 @@ def test_asked_twice_an_experiment_answers_the_same(first):
     assert first.latents("test") is first.latents("test")
 
 
+@pytest.mark.parametrize("variant", ["sum", "poe", "mmvaeplus"])
+def test_every_variant_is_a_stage_of_its_own_with_its_prior(first, store, variant):
+    options = {"private_dim": 1, "latent_dim": 6} if variant == "mmvaeplus" else {}
+    before, found = files(), experiment()
+    vae, prior = found.stage1(variant, **options), found.stage2(variant, **options)
+    assert files().keys() > before.keys()
+    assert all(files()[path] == when for path, when in before.items())
+    assert vae.latent_dim == prior.latent_dim == (6 if options else 4)
+    assert found.stage1(variant, **options) is vae
+    assert {f"stage 1 {variant}", f"stage 2 {variant}"} <= found.histories.keys()
+    for name, value in experiment().stage1(variant, **options).state_dict().items():
+        assert torch.equal(value, vae.state_dict()[name])
+    assert found.stage1(variant, **options | {"latent_dim": 8}).latent_dim == 8
+
+
+def test_a_stage_can_be_trained_for_a_time(first, store):
+    found = experiment(stage1_seconds=1)
+    assert found.stage1() is not found.stage1("concat", seconds=0)
+    assert found.histories["stage 1"].steps[-1] == 3
+    again = experiment(stage1_seconds=1)
+    again.stage1()
+    assert again.histories["stage 1"].steps[-1] > 3
+
+
 def test_another_seed_trains_other_stages_and_keeps_the_judges(first, store):
     other = experiment(seed=1)
     names = stages(other)

@@ -6,7 +6,7 @@ from tiny_models import rng, stir
 from torch import nn
 
 from shala_lite.distributions import MAX_STD, MIN_STD, DiagonalGaussian
-from shala_lite.fusion import FUSIONS, ConcatFusion
+from shala_lite.fusion import FUSIONS
 
 M, D, Z = 3, 5, 4
 
@@ -23,29 +23,32 @@ def masks(n=16, seed=0):
     return torch.rand(n, M, generator=rng(seed)) < 0.5
 
 
+@pytest.mark.parametrize("kind", FUSIONS)
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("junk", [1e6, float("nan"), float("inf")])
-def test_the_value_of_an_absent_feature_is_irrelevant(junk, training):
-    net, h, present = fusion().train(training), features(), masks()
+def test_the_value_of_an_absent_feature_is_irrelevant(junk, training, kind):
+    net, h, present = fusion(kind=kind).train(training), features(), masks()
     spoiled = torch.where(present[..., None], h, junk)
     for found, expected in zip(net(spoiled, present), net(h, present)):
         assert torch.equal(found, expected)
 
 
-def test_an_absent_feature_is_its_stand_in():
-    net, h, present = fusion(), features(), masks()
+@pytest.mark.parametrize("kind", ["concat", "sum"])
+def test_an_absent_feature_is_its_stand_in(kind):
+    net, h, present = fusion(kind=kind), features(), masks()
     filled = torch.where(present[..., None], h, net.absent)
     everything = torch.ones_like(present)
     for found, expected in zip(net(h, present), net(filled, everything)):
         assert torch.equal(found, expected)
 
 
-def test_present_features_have_a_say():
-    net, h, present = fusion(), features(), masks()
+@pytest.mark.parametrize("kind", FUSIONS)
+def test_present_features_have_a_say(kind):
+    net, h, present = fusion(kind=kind), features(), masks()
     mean, _ = net(h, present)
     for index in range(M):
         moved = h.clone()
-        moved[:, index] += 1
+        moved[:, index, 0] += 1
         changed = (net(moved, present)[0] != mean).any(1)
         assert torch.equal(changed, present[:, index])
 
@@ -72,18 +75,20 @@ def test_permuting_features_with_their_weights_changes_nothing(order):
         torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("kind", FUSIONS)
 @pytest.mark.parametrize("factor", [1e-3, 1.0, 1e3, 1e6])
-def test_the_gaussian_is_proper_however_extreme_the_features(factor):
+def test_the_gaussian_is_proper_however_extreme_the_features(factor, kind):
     h = factor * features()
-    mean, std = fusion()(h, torch.ones(16, M, dtype=torch.bool))
+    mean, std = fusion(kind=kind)(h, torch.ones(16, M, dtype=torch.bool))
     assert std.min() >= MIN_STD
     assert std.max() <= MAX_STD
     assert DiagonalGaussian(mean, std).log_prob(mean).isfinite().all()
 
 
-def test_std_and_mean_are_full_precision_when_the_layers_are_not():
+@pytest.mark.parametrize("kind", FUSIONS)
+def test_std_and_mean_are_full_precision_when_the_layers_are_not(kind):
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mean, std = fusion()(features(), masks())
+        mean, std = fusion(kind=kind)(features(), masks())
     assert mean.dtype == std.dtype == torch.float32
 
 
@@ -101,14 +106,44 @@ def test_a_single_layer_is_affine_and_four_are_not():
         assert torch.allclose(ends, middle, atol=1e-4) == straight
 
 
-def test_items_are_independent_in_evaluation():
-    net, h, present = fusion(), features(), masks()
+@pytest.mark.parametrize("kind", FUSIONS)
+def test_items_are_independent_in_evaluation(kind):
+    net, h, present = fusion(kind=kind), features(), masks()
     order = torch.randperm(16, generator=rng())
     for found, expected in zip(net(h[order], present[order]), net(h, present)):
         torch.testing.assert_close(found, expected[order])
 
 
+@pytest.mark.parametrize("order", [(1, 0, 2), (2, 0, 1)])
+def test_a_sum_forgets_which_feature_was_whose_and_the_others_do_not(order):
+    h, everything = features(), torch.ones(16, M, dtype=torch.bool)
+    for kind in FUSIONS:
+        net = fusion(kind=kind)
+        same = torch.allclose(net(h[:, order], everything)[0], net(h, everything)[0], atol=1e-5)
+        assert same == (kind == "sum")
+
+
+@pytest.mark.parametrize("kind", FUSIONS)
+def test_every_part_of_a_fusion_learns(kind):
+    net, h, present = fusion(kind=kind).train(), features(), masks()
+    mean, std = net(h, present)
+    (mean * torch.randn(mean.shape, generator=rng(3)) + std).sum().backward()
+    parts = dict(net.named_parameters())
+    still = [name for name, p in parts.items() if p.grad is None or not p.grad.any()]
+    assert not still
+
+
+def test_attention_tells_its_modalities_apart_by_their_places_alone():
+    net, h, present = fusion(kind="attention"), features(), masks()
+    with torch.no_grad():
+        net.places.zero_()
+    order = [2, 0, 1]
+    for found, expected in zip(net(h[:, order], present[:, order]), net(h, present)):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", FUSIONS)
 @pytest.mark.parametrize("depth", [0, -1])
-def test_fewer_layers_than_one_are_refused(depth):
+def test_fewer_layers_than_one_are_refused(depth, kind):
     with pytest.raises(ValueError, match=f"depth: {depth}, expected at least 1"):
-        ConcatFusion(M, D, Z, depth=depth, hidden=7)
+        FUSIONS[kind](M, D, Z, depth=depth, hidden=7)

@@ -2,16 +2,23 @@
 
 import pytest
 import torch
-from tiny_models import LATENT, NAMES, rng, tiny_dataset, tiny_latents, tiny_prior, tiny_vae
+from tiny_models import (
+    LATENT,
+    NAMES,
+    rng,
+    some_present,
+    tiny_dataset,
+    tiny_latents,
+    tiny_prior,
+    tiny_vae,
+)
 
 from shala_lite.distributions import DiagonalGaussian
 from shala_lite.latents import LatentDataset, encode
 
 
 def masked_dataset():
-    present = torch.rand(48, 3, generator=rng()) < 0.7
-    present[~present.any(1), 1] = True
-    return tiny_dataset(present=present)
+    return tiny_dataset(present=some_present(48, share=0.7))
 
 
 def test_encoding_is_what_stage_1_says_of_every_item():

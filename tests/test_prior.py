@@ -15,7 +15,6 @@ from tiny_models import (
 
 from shala_lite.distributions import DiagonalGaussian
 from shala_lite.latents import LatentDataset
-from shala_lite.observed import draw_subsets
 from shala_lite.prior import LatentPrior
 from shala_lite.samplers import SAMPLERS
 from shala_lite.training import fit
@@ -25,56 +24,6 @@ EVERYTHING = torch.ones(12, 3, dtype=torch.bool)
 
 def some_present(n=12, modalities=3, seed=0):
     return torch.rand(n, modalities, generator=rng(seed)) < 0.5
-
-
-# Random subsets
-
-
-def test_subsets_are_drawn_from_what_is_present():
-    present = some_present(5000, 5)
-    assert not (draw_subsets(present, 0.2, 0.4, rng(1)) & ~present).any()
-
-
-def test_nothing_and_one_are_drawn_as_often_as_asked_and_other_sizes_uniformly():
-    count, modalities, none, one = 60_000, 4, 0.2, 0.3
-    present = torch.ones(count, modalities, dtype=torch.bool)
-    sizes = draw_subsets(present, none, one, rng()).sum(1)
-    shares = torch.bincount(sizes, minlength=modalities + 1) / count
-    rest = (1 - none - one) / modalities
-    expected = torch.tensor([none, one + rest, rest, rest, rest])
-    assert (shares - expected).abs().le(5 * (expected * (1 - expected) / count).sqrt()).all()
-
-
-@pytest.mark.parametrize(("none", "one", "sizes"), [(1, 0, {0}), (0, 1, {1}), (0, 0, {1, 2, 3})])
-def test_extreme_proportions_are_exact(none, one, sizes):
-    present = torch.ones(2000, 3, dtype=torch.bool)
-    assert set(draw_subsets(present, none, one, rng()).sum(1).tolist()) == sizes
-
-
-def test_sizes_are_uniform_up_to_what_is_present():
-    present = torch.tensor([[True, False, True, True, False]]).repeat(30_000, 1)
-    subsets = draw_subsets(present, 0.0, 0.0, rng())
-    sizes = torch.bincount(subsets.sum(1), minlength=6) / len(present)
-    tolerance = 5 * math.sqrt(2 / 9 / len(present))
-    expected = torch.tensor([0, 1, 1, 1, 0, 0]) / 3
-    torch.testing.assert_close(sizes, expected, atol=tolerance, rtol=0)
-
-
-def test_no_modality_is_preferred():
-    present = torch.ones(60_000, 4, dtype=torch.bool)
-    shares = draw_subsets(present, 0.0, 1.0, rng()).float().mean(0)
-    torch.testing.assert_close(shares, torch.full((4,), 0.25), atol=0.01, rtol=0)
-
-
-def test_items_with_nothing_present_have_the_empty_subset():
-    assert not draw_subsets(torch.zeros(50, 3, dtype=torch.bool), 0.0, 0.5, rng()).any()
-
-
-def test_subsets_are_those_of_their_generator():
-    present = torch.ones(50, 4, dtype=torch.bool)
-    first, second, third = (draw_subsets(present, 0.2, 0.4, rng(seed)) for seed in (1, 1, 2))
-    assert torch.equal(first, second)
-    assert not torch.equal(first, third)
 
 
 # Standardisation

@@ -9,7 +9,7 @@ import torch
 from tiny_models import rng
 from torch import nn
 
-from shala_lite.training import DivergedError, fit, learning_rate_at
+from shala_lite.training import DivergedError, fit, learning_rate_at, steps_within
 
 OPTIONS = dict(batch_size=8, accelerator="cpu", precision="32-true", progress=False)
 
@@ -323,3 +323,28 @@ def test_after_divergence_the_run_goes_on_from_the_last_good_checkpoint(tmp_path
 def test_arguments_out_of_range_are_named(options, message):
     with pytest.raises(ValueError, match=message):
         train(**options)
+
+
+# Budgets of time
+
+
+def test_the_steps_of_a_budget_are_measured_once_and_leave_the_model_alone(tmp_path):
+    model, data = Notes(), Rows()
+    before = model.state()
+    budget = {"seconds": 5.0, "batch": 8, "rate": 1e-3}
+    steps = steps_within(model, data, budget, tmp_path)
+    assert all(torch.equal(*pair) for pair in zip(model.state(), before))
+    assert steps > 10  # a step of this model takes far less than half a second
+    # a run that goes on finds its number, whatever the machine does by then
+    assert steps_within(model, data, {**budget, "seconds": 1e6}, tmp_path) == steps
+    assert (tmp_path / "steps.json").read_text() == str(steps)
+
+
+def test_twice_the_time_is_about_twice_the_steps(tmp_path):
+    counts = []
+    for seconds in (2.0, 200.0):
+        folder = tmp_path / str(seconds)
+        folder.mkdir()
+        budget = {"seconds": seconds, "batch": 8, "rate": 1e-3}
+        counts.append(steps_within(Notes(), Rows(), budget, folder))
+    assert counts[1] > 10 * counts[0]  # a hundred times the time; the machine has its moods

@@ -2,18 +2,11 @@
 
 import pytest
 import torch
-from tiny_models import FEATURE, LATENT, NAMES, rng, tiny_images, tiny_vae
+from tiny_models import FEATURE, LATENT, NAMES, rng, some_present, tiny_images, tiny_vae
 
 from shala_lite.distributions import laplace_log_likelihood
 
 EVERYTHING = torch.ones(12, 3, dtype=torch.bool)
-
-
-def some_present(seed=0):
-    """A mask with every combination of what can be present, and never nothing."""
-    present = torch.rand(12, 3, generator=rng(seed)) < 0.6
-    present[~present.any(1), 0] = True
-    return present
 
 
 def assert_same(found, expected):

@@ -5,9 +5,9 @@ from torch import nn
 
 from shala_lite.datasets import MultimodalDataset
 from shala_lite.distributions import DiagonalGaussian
-from shala_lite.fused import FusedVAE
 from shala_lite.latents import LatentDataset
 from shala_lite.modalities import Modality
+from shala_lite.model import make_vae
 from shala_lite.prior import LatentPrior
 
 NAMES = ("a", "b", "c")
@@ -53,13 +53,22 @@ def stir(module: nn.Module, seed=0, scale=0.3):
     return module
 
 
-def tiny_vae(names=NAMES, shape=(2, 8, 8), seed=0, **options):
+def tiny_vae(names=NAMES, shape=(2, 8, 8), seed=0, variant="concat", **options):
     """A stirred stage 1, in evaluation mode; the global random state stays as it was."""
     sizes = dict(latent_dim=LATENT, feature_dim=FEATURE, hidden=7, widths=(3, 4), depth=3)
+    if variant == "mmvaeplus":
+        sizes["private_dim"] = 1
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        vae = FusedVAE(tiny_modalities(names, shape), **(sizes | options))
+        vae = make_vae(variant, tiny_modalities(names, shape), **(sizes | options))
     return stir(vae, seed).eval()
+
+
+def some_present(n=12, m=3, seed=0, share=0.6):
+    """A mask (n, m) in which much is missing and no item has nothing."""
+    present = torch.rand(n, m, generator=rng(seed)) < share
+    present[~present.any(1), 0] = True
+    return present
 
 
 def tiny_prior(names=NAMES, seed=0, stirred=True, **options):
