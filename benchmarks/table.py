@@ -12,13 +12,14 @@ COLUMNS = (
     ("conditional", "conditional_coherence", ".3f"),
     ("unconditional", "unconditional_coherence", ".3f"),
     ("Frechet", "frechet_judge", ".1f"),
-    ("recall", "recall", ".3f"),
+    ("entropy", "class_entropy", ".2f"),
     ("items/s trainer", "trainer", ",.0f"),
     ("items/s step", "step", ",.0f"),
     ("peak MiB", "peak_memory_mib", ",.0f"),
     ("parameters", "parameters", ",d"),
     ("steps", "steps", ",d"),
-    ("seconds", "seconds", ",.1f"),
+    ("seconds", "seconds", ",.0f"),
+    ("CPU s", "cpu_seconds", ",.0f"),
 )
 BF16 = "bf16-mixed"
 

@@ -13,6 +13,7 @@ import sys
 from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import torch
@@ -95,6 +96,7 @@ def train(name: str, settings: Settings) -> dict[str, Any]:
         contender(name, modalities, settings).fit(data, steps, clock, progress=False)
 
     steps = steps_in(share * settings.seconds, calibrate)
+    began = process_time()
     with machine.Meter() as meter:
         model.fit(data, steps)
         if with_prior:
@@ -109,6 +111,7 @@ def train(name: str, settings: Settings) -> dict[str, Any]:
             model.fit_prior(prior, latents, prior_steps)
             model.prior = prior.eval()
     result = {"model": name, "steps": steps, "parameters": model.parameters, **meter.report()}
+    result["cpu_seconds"] = round(process_time() - began, 3)
     if with_prior:
         model.choose_guidance(judge, val)
         result |= {"prior_steps": prior_steps, "guidance": model.guidance}
