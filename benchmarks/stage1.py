@@ -23,7 +23,15 @@ from typing import Any
 
 from benchmarks.settings import PEERS, Settings, parse
 from shala_lite import machine
-from shala_lite.files import canonical, read_json, root, text_sha256, write_atomic, write_json
+from shala_lite.files import (
+    canonical,
+    file_sha256,
+    read_json,
+    root,
+    text_sha256,
+    write_atomic,
+    write_json,
+)
 
 PEER_PACKAGES = ("multivae", "pythae", "torchvision", "torchmetrics")
 NOTES = (
@@ -119,6 +127,9 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         "notes": NOTES,
         "manifest": {
             **machine.commit(),
+            "benchmark": {  # the commit's `dirty` does not look here
+                path.name: file_sha256(path) for path in sorted(Path(__file__).parent.glob("*.py"))
+            },
             "settings": asdict(settings),
             "device": done["judges"]["device"],
             "threads": settings.threads,
