@@ -14,21 +14,25 @@ LAB_ARGS ?=
 
 ifdef PY
 SETUP :=
+BENCH_SETUP :=
+BENCH_PY := $(PY)
 else
 override PY := .venv/bin/python
 SETUP := setup
+BENCH_SETUP := setup-bench
+BENCH_PY := .venv-bench/bin/python
 endif
 
 # Tests and chapters share two cores; a library that starts a thread per core slows all of them.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test lint run lab clean
+.PHONY: help setup book test lint run lab bench-stage1 clean
 
 help: ## this list
 	@echo "make TARGET, where TARGET is one of"
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1@\2/p' $(MAKEFILE_LIST) | while IFS='@' read -r name text; do \
-		printf '  %-7s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1@\2/p' $(MAKEFILE_LIST) | while IFS='@' read -r name text; do \
+		printf '  %-12s %s\n' "$$name" "$$text"; done
 	@echo "Variables: PYTHON, TORCH_INDEX, PIP_ARGS, PY (use that Python, install nothing), WORKERS, ARGS"
 
 setup: ## create .venv and install into it, if it is not up to date
@@ -58,7 +62,17 @@ run: $(SETUP) ## one chapter: make run CHAPTER=05_diffusion_prior PROFILE=laptop
 lab: $(SETUP) ## JupyterLab on the chapters, with live sliders
 	@SHALA_LIVE=1 $(PY) -m jupyterlab book $(LAB_ARGS)
 
-clean: ## remove built pages, scratch and caches (.venv and runs/ stay)
+# The peer is no dependency: it has an environment of its own, and its packages come without theirs,
+# because torchvision would bring another torch.
+.PHONY: setup-bench
+setup-bench:
+	@PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" PIP_ARGS="$(PIP_ARGS)" VENV=.venv-bench \
+		EXTRAS=bench ALONE="multivae pythae torchvision" sh .ci/setup.sh
+
+bench-stage1: $(BENCH_SETUP) ## stage 1 beside MultiVae's, in one run: make bench-stage1 ARGS="--seconds 240"
+	@$(BENCH_PY) -m benchmarks.stage1 $(ARGS)
+
+clean: ## remove built pages, scratch and caches (environments and runs/ stay)
 	@rm -rf book/_build .scratch .mypy_cache .ruff_cache .pytest_cache build *.egg-info
-	@find shala_lite tests book data_scripts -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	@find shala_lite tests book data_scripts benchmarks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 	@find book -name .ipynb_checkpoints -prune -exec rm -rf {} + 2>/dev/null || true

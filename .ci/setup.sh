@@ -1,9 +1,13 @@
 #!/bin/sh
 # Create .venv and install the project into it against constraints.txt, unless that has been done.
-# What an install depends on (both files, the folder, torch's index) is kept in .venv/.installed,
-# written last: an install that failed or was interrupted leaves no stamp and is done again.
+# What an install depends on (both files, the folder, torch's index, what is asked for below) is kept
+# in .venv/.installed, written last: an install that failed or was interrupted leaves no stamp and is
+# done again.
 #
 # PYTHON        the Python to use (python3)
+# VENV          the environment's folder (.venv)
+# EXTRAS        the project's extras to install (book,test)
+# ALONE         packages to install last and without their dependencies: a peer must not replace torch
 # TORCH_INDEX   where to take torch from, when not from the usual package index
 # PIP_ARGS      further arguments for pip
 
@@ -12,8 +16,11 @@ cd "$(dirname "$0")/.." || exit 1
 
 python=${PYTHON:-python3}
 torch_index=${TORCH_INDEX:-}
-stamp=.venv/.installed
-log=.venv/install.log
+venv=${VENV:-.venv}
+extras=${EXTRAS:-book,test}
+alone=${ALONE:-}
+stamp=$venv/.installed
+log=$venv/install.log
 needed_gb=4
 
 fail() {
@@ -30,8 +37,8 @@ if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 fi
 
 minor=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-key="$(cat pyproject.toml constraints.txt | cksum) python$minor ${torch_index:-index} $(pwd)"
-if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$key" ] && .venv/bin/python -c '' 2>/dev/null; then
+key="$(cat pyproject.toml constraints.txt | cksum) python$minor ${torch_index:-index} $extras $alone $(pwd)"
+if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$key" ] && "$venv"/bin/python -c '' 2>/dev/null; then
     exit 0
 fi
 
@@ -43,19 +50,19 @@ if [ "$free_kb" -lt $((needed_gb * 1024 * 1024)) ]; then
     fail "$((free_kb / 1024)) MB free in $(pwd), the install needs $needed_gb GB; free some space and call make again"
 fi
 
-# A .venv of another Python, or one that was moved here, is made anew: its scripts name the old place.
+# An environment of another Python, or one that was moved here, is made anew: its scripts name the old place.
 rm -f "$stamp"
-if [ -d .venv ]; then
-    found=$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
-    script=$(head -n 2 .venv/bin/pip 2>/dev/null)
+if [ -d "$venv" ]; then
+    found=$("$venv"/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+    script=$(head -n 2 "$venv"/bin/pip 2>/dev/null)
     case "$found $script" in
-        "$minor "*"$(pwd)/.venv/bin/python"*) ;;
-        *) rm -rf .venv ;;
+        "$minor "*"$(pwd)/$venv/bin/python"*) ;;
+        *) rm -rf "$venv" ;;
     esac
 fi
-if [ ! -x .venv/bin/pip ] && ! message=$("$python" -m venv .venv 2>&1); then
-    rm -rf .venv
-    fail "could not create .venv: $(echo "$message" | tail -n 1)"
+if [ ! -x "$venv"/bin/pip ] && ! message=$("$python" -m venv "$venv" 2>&1); then
+    rm -rf "$venv"
+    fail "could not create $venv: $(echo "$message" | tail -n 1)"
 fi
 
 why() { # one line from pip's many
@@ -70,7 +77,7 @@ why() { # one line from pip's many
 
 progress() { # what pip is at: its last line, or while it unpacks, how far it is
     if grep -q '^Installing collected packages' "$log"; then
-        echo "$(ls .venv/lib/python*/site-packages | grep -c '\.dist-info$') packages unpacked"
+        echo "$(ls "$venv"/lib/python*/site-packages | grep -c '\.dist-info$') packages unpacked"
     else
         tail -n 1 "$log" | sed 's/^ *//' | cut -c 1-90
     fi
@@ -78,7 +85,7 @@ progress() { # what pip is at: its last line, or while it unpacks, how far it is
 
 install() { # runs pip in the background and says every 15 seconds what it is at
     : >"$log"
-    .venv/bin/python -m pip install --disable-pip-version-check --no-input --retries 2 \
+    "$venv"/bin/python -m pip install --disable-pip-version-check --no-input --retries 2 \
         --no-compile --progress-bar off -c constraints.txt "$@" >>"$log" 2>&1 &
     pip=$!
     trap 'kill $pip 2>/dev/null; exit 130' INT TERM
@@ -92,7 +99,7 @@ install() { # runs pip in the background and says every 15 seconds what it is at
     wait $pip || fail "the install failed: $(why) (all of it: $log)"
 }
 
-echo "Installing into .venv; the first time takes a few minutes (log: $log)"
+echo "Installing into $venv; the first time takes a few minutes (log: $log)"
 started=$(date +%s)
 ticks=0
 if [ -n "$torch_index" ]; then
@@ -100,6 +107,10 @@ if [ -n "$torch_index" ]; then
     install --index-url "$torch_index" ${PIP_ARGS:-} torch
 fi
 # shellcheck disable=SC2086
-install ${PIP_ARGS:-} -e '.[book,test]'
+install ${PIP_ARGS:-} -e ".[$extras]"
+if [ -n "$alone" ]; then
+    # shellcheck disable=SC2086
+    install ${PIP_ARGS:-} --no-deps $alone
+fi
 echo "$key" >"$stamp"
 echo "Installed in $(($(date +%s) - started)) s"

@@ -75,7 +75,7 @@ def executable(path: Path, text: str) -> Path:
 
 def test_every_direct_dependency_has_a_tested_version_within_its_bounds():
     pins = constraints()
-    for line in (*PROJECT["dependencies"], *EXTRAS["book"], *EXTRAS["test"]):
+    for line in (*PROJECT["dependencies"], *EXTRAS["book"], *EXTRAS["test"], *EXTRAS["bench"]):
         wanted = Requirement(line)
         pin = pins[canonicalize_name(wanted.name)]
         version = str(pin).removeprefix("==").replace(".*", ".0")
@@ -87,6 +87,13 @@ def test_what_would_pull_gigabytes_or_fetch_themes_is_capped():
     book = {Requirement(line).name: Requirement(line).specifier for line in EXTRAS["book"]}
     assert not book["jupyter-book"].contains("2.0.0")
     assert book["jupyter-book"].contains("1.0.4.post1")
+
+
+def test_no_extra_names_the_peer_or_what_would_replace_torch():
+    named = {Requirement(line).name for extra in EXTRAS.values() for line in extra}
+    assert not named & {"multivae", "pythae", "torchvision"}
+    (alone,) = re.findall(r'ALONE="(.*?)"', (REPOSITORY / "Makefile").read_text())
+    assert set(alone.split()) == {"multivae", "pythae", "torchvision"} <= set(constraints())
 
 
 def test_the_extras_are_those_that_people_are_told_of():
@@ -145,12 +152,13 @@ def test_every_module_of_the_package_is_installed():
 
 def targets() -> set[str]:
     makefile = (REPOSITORY / "Makefile").read_text()
-    return set(re.findall(r"^([a-z]+):.*## ", makefile, flags=re.MULTILINE))
+    return set(re.findall(r"^([a-z0-9-]+):.*## ", makefile, flags=re.MULTILINE))
 
 
 def test_make_alone_lists_every_target():
     done = subprocess.run(["make"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    assert {"book", "test", "lint", "run", "lab", "clean", "help"} <= targets()
+    commands = {"book", "test", "lint", "run", "lab", "bench-stage1", "clean", "help"}
+    assert commands <= targets()
     for target in targets():
         assert re.search(rf"^  {target} +\w", done.stdout, flags=re.MULTILINE), target
 
@@ -161,7 +169,7 @@ def test_make_alone_lists_every_target():
 def test_the_make_commands_in_the_text_exist(name):
     text = (REPOSITORY / name).read_text()
     code = "\n".join(re.findall(r"```bash\n(.*?)```", text, flags=re.DOTALL))
-    told = set(re.findall(r"^ *make ([a-z]+)", code, flags=re.MULTILINE))
+    told = set(re.findall(r"^ *make ([a-z0-9-]+)", code, flags=re.MULTILINE))
     assert told, f"{name} tells of no command"
     assert told <= targets()
 
@@ -244,6 +252,22 @@ def test_setup_makes_an_environment_and_installs_into_it_once(fresh):
     again = set_up(fresh)
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
     assert installs(fresh) == 1
+
+
+def test_setup_makes_an_environment_for_the_benchmark_beside_the_first(small):
+    other = small / ".venv-bench"
+    (small / ".venv").rename(other)
+    pip = other / "bin" / "pip"
+    pip.write_text(pip.read_text().replace("/.venv/", "/.venv-bench/"))
+    asked = dict(VENV=".venv-bench", EXTRAS="test")
+    assert set_up(small, **asked).returncode == 0
+    assert (other / ".installed").exists()
+    assert not (small / ".venv").exists()
+    set_up(small, **asked)
+    assert installs(small) == 1
+    # What comes without its dependencies is asked for last; here there is no index to ask.
+    assert "package index" in refused(set_up(small, **asked, ALONE="no-such-peer"))
+    assert not (other / ".installed").exists()
 
 
 def test_setup_installs_again_only_after_a_change(small):
