@@ -1,6 +1,6 @@
 r"""What a latent knows of the class, and whether all sources put it in one place.
 
-A probe is a weak classifier trained on few labelled latents (Alain and Bengio 2017): a logistic
+A probe is a weak classifier trained on few labelled latents (Alain and Bengio 2016): a logistic
 regression asks whether classes can be told apart by planes, nearest neighbours whether they lie in
 regions. Agreement needs no training: of the k nearest neighbours of z_i,
 
