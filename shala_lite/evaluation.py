@@ -1,8 +1,8 @@
 """Scoring a trained model: generate, let the judges look, reduce to the numbers of `metrics`.
 
 Every function takes latents or sources, decodes in chunks, and keeps of each image only what its
-judge says: a label and a feature. Definitions are those of the metrics chapter of the notation
-page; nothing here chooses a setting.
+judge says: a label and a feature. Definitions are those under Metrics on the notation page;
+nothing here chooses a setting.
 """
 
 from collections.abc import Mapping
@@ -194,8 +194,8 @@ def conditional(
 
     Args:
         vae, judges, data: the model, who looks, and at what.
-        prior: draws z given the source's feature. None: z is drawn from the posterior of the source
-            alone, as the baselines' papers do.
+        prior: draws z given the source's feature. None: z is drawn from `vae.generator_of` the
+            source alone, as the baselines' papers do.
         seed: of the noise.
         options: `steps`, `sampler`, `guidance` of `LatentPrior.sample`.
     """

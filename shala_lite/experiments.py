@@ -213,7 +213,10 @@ class Experiment:
         return encode(vae, self.data(split).batches(ENCODE_BATCH))
 
     def _stage2(self, variant: str = "concat", **changes: Any) -> LatentPrior:
-        """The trained stage 2 on that stage 1; `changes` override parameters of stage 1."""
+        """The trained stage 2 on that stage 1; `changes` override parameters of stage 1.
+
+        `missing` concerns stage 1 alone: the prior trains on complete items.
+        """
         settings, vae = (
             self._prefixed("stage2_", **STAGE2_DEFAULTS),
             self.stage1(variant, **changes),

@@ -4,7 +4,7 @@ r"""Fusion: the features of all modalities become the parameters of one Gaussian
     sum         u = W_4 s(W_3 s(W_2 s(W_1 (h_1 + ... + h_M))))
     attention   u = W r,   r a token that attends to the tokens h_m + e_m of what is present
 
-    mean, log std = split(u)
+    mean, r = split(u),   std = log(1 + exp r), kept between MIN_STD and MAX_STD
 
 The paper fuses with four linear layers over the concatenation, and compares with a sum. A modality
 that is absent is replaced by a learned stand-in in the first two, and is no token in the third, so

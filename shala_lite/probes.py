@@ -6,8 +6,8 @@ regions. Agreement needs no training: of the k nearest neighbours of z_i,
 
     mean_i 1/k sum_{j near i} [ y_j = y_i ] ,
 
-where only neighbours that came from another source count, so that a latent in which each source
-has a place of its own scores low. The silhouette (Rousseeuw 1987) is sklearn's.
+where only neighbours from another source and of another item count, so that a latent in which each
+source has a place of its own scores low. The silhouette (Rousseeuw 1987) is sklearn's.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def probe(
     """Train a probe on few labelled latents and score it on others.
 
     Args:
-        kind: `linear`, a logistic regression, or `neighbours`, a vote of the five nearest; both on
-            latents standardised by those few.
+        kind: `linear`, a logistic regression, or `neighbours`, a vote of the five nearest, weighted
+            by the inverse of their distance; both on latents standardised by those few.
         train: latents (N, Z) and labels (N,), of which few are used.
         test: latents and labels to score on.
         labels_per_class: how many of each class are used, at least 1.
@@ -87,7 +87,7 @@ def neighbour_agreement(points: Tensor, labels: Tensor, k: int = 10) -> float:
 
 
 def source_agreement(points: Mapping[str, Tensor], labels: Tensor, k: int = 10) -> float:
-    """Share of the k nearest neighbours from other sources that have the same label.
+    """Share of k nearest neighbours, from other sources and of other items, with the same label.
 
     Args:
         points: {source: (N, Z)}, latents of the same N items drawn from different sources; with one
@@ -109,12 +109,12 @@ def source_agreement(points: Mapping[str, Tensor], labels: Tensor, k: int = 10) 
         others = [s for s in points if s != source] or [source]
         known = torch.cat([points[s] for s in others])
         theirs = labels.to(z.device).repeat(len(others))
-        alone = others == [source]
+        item = torch.arange(len(labels), device=z.device).repeat(len(others))
         for start in range(0, len(z), CHUNK):
             distance = torch.cdist(z[start : start + CHUNK], known)
-            if alone:  # a point is no neighbour of itself
-                rows = torch.arange(len(distance), device=z.device)
-                distance[rows, rows + start] = torch.inf
+            # an item is no neighbour of itself, from whichever source
+            itself = item == torch.arange(start, start + len(distance), device=z.device)[:, None]
+            distance = distance.masked_fill(itself, torch.inf)
             near = theirs[distance.topk(k, largest=False).indices]
             own = labels.to(z.device)[start : start + CHUNK, None]
             right.append((near == own).double().mean(1))

@@ -252,8 +252,8 @@ def _seconds() -> float:
 def steps_within(model: nn.Module, data: Batches, budget: Mapping[str, Any], folder: Path) -> int:
     """How many steps of `fit` take `budget["seconds"]`, measured on a copy of the model.
 
-    What was trained for a time is then what was trained for a number of steps: it is noted in
-    `folder/steps.json`, and a run that is continued finds it there.
+    On a CPU these are seconds of the process, divided by its threads; good to about a tenth. The
+    number is noted in `folder/steps.json`, and a run that is continued finds it there.
 
     Args:
         model, data: as in `fit`.

@@ -124,6 +124,7 @@ class MultimodalVAE(nn.Module):
 
     def _features(self, x: dict[str, Tensor], present: Tensor | None) -> dict[str, Tensor]:
         found = {}
+        x = {name: seen.float() for name, seen in x.items()}  # autocast lowers it where it can
         for index, name in enumerate(self.names):
             if name not in x:
                 continue
@@ -200,6 +201,7 @@ class MultimodalVAE(nn.Module):
             wanted: (..., B, M) bool; the likelihood of what is not wanted is 0. None means all.
         """
         found, batch = {}, z.shape[-2]
+        x = {name: seen.float() for name, seen in x.items()}
         flat = z.reshape(-1, z.shape[-1])
         for index, name in enumerate(self.names):
             if name not in x:

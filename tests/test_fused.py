@@ -2,9 +2,18 @@
 
 import pytest
 import torch
-from tiny_models import LATENT, NAMES, rng, some_present, tiny_images, tiny_vae
+from tiny_models import (
+    LATENT,
+    NAMES,
+    rng,
+    some_present,
+    tiny_images,
+    tiny_modalities,
+    tiny_vae,
+)
 
 from shala_lite.distributions import DiagonalGaussian
+from shala_lite.fused import FusedVAE
 from shala_lite.fusion import FUSIONS
 
 
@@ -59,6 +68,12 @@ def test_masking_touches_the_loss_and_not_the_bound():
         masked.elbo(x, generator=rng())["elbo"], plain.elbo(x, generator=rng())["elbo"]
     )
     assert masked.loss(x, generator=rng())["loss"] != plain.loss(x, generator=rng())["loss"]
+
+
+def test_an_unknown_fusion_is_named():
+    message = r"fusion: 'round', expected one of \['attention', 'concat', 'sum'\]"
+    with pytest.raises(ValueError, match=message):
+        FusedVAE(tiny_modalities(), fusion="round")
 
 
 @pytest.mark.parametrize("masked", [-0.1, 1.1])

@@ -132,18 +132,20 @@ def test_the_likelihood_of_a_part_is_that_of_a_model_that_has_only_seen_it():
     torch.testing.assert_close(found, model.evidence(x, ["a", "c"]))
 
 
-def test_the_bound_of_a_mixture_is_that_of_its_experts_in_turn():
-    """1/M sum_m E_{q_m} log p(x, z) / q(z), each expectation by many draws of that expert alone."""
-    model, count = linear(MoE, off=0.3), 200
+@pytest.mark.parametrize("samples", [1, 4])
+def test_the_bound_of_a_mixture_is_that_of_its_experts_in_turn(samples):
+    """1/M sum_m E log 1/K sum_k p(x, z_k) / q(z_k), by many draws of each expert alone."""
+    model, count = linear(MoE, off=0.3, importance_samples=samples), 200
     x = observed(model, n=1)
     q = model.posterior(model.features(x))
     by_hand = []
     for index in range(3):
         expert = DiagonalGaussian(q.means[:, index], q.stds[:, index])
-        z = expert[torch.zeros(count, dtype=torch.long)].sample(rng(index))
+        z = expert[torch.zeros(count * samples, dtype=torch.long)].sample(rng(index))
         nats = sum(model.log_likelihoods(x, z[:, None]).values())[:, 0]
         prior = -0.5 * z.square().sum(1) - Z * 0.5 * math.log(2 * math.pi)
-        by_hand.append(nats + prior - q.log_prob(z[:, None])[:, 0])
+        ratio = (nats + prior - q.log_prob(z[:, None])[:, 0]).view(count, samples)
+        by_hand.append(ratio.logsumexp(1) - math.log(samples))
     by_hand = torch.stack(by_hand)
     objective = torch.stack([-model.loss(x, generator=rng(k))["loss"] for k in range(count)])
     spread = objective.std() + by_hand.mean(0).std()

@@ -86,6 +86,12 @@ def test_sources_agree_where_they_share_a_place_and_not_where_each_has_its_own()
     assert source_agreement(turned, LABELS) == pytest.approx(1 / 3, abs=0.02)
 
 
+def test_one_item_from_several_sources_is_no_neighbour_of_itself():
+    z = torch.randn(300, 2, generator=rng())
+    same = {"a": z, "b": z + 1e-3, "c": z - 1e-3}
+    assert abs(source_agreement(same, LABELS) - 1 / 3) < 0.06
+
+
 def test_the_silhouette_is_high_for_clusters_and_about_zero_for_noise():
     assert silhouette(clusters(), LABELS) > 0.8
     assert abs(silhouette(torch.randn(300, 2, generator=rng()), LABELS)) < 0.1

@@ -340,11 +340,12 @@ def test_the_steps_of_a_budget_are_measured_once_and_leave_the_model_alone(tmp_p
     assert (tmp_path / "steps.json").read_text() == str(steps)
 
 
-def test_twice_the_time_is_about_twice_the_steps(tmp_path):
+def test_more_time_is_more_steps(tmp_path):
     counts = []
     for seconds in (2.0, 200.0):
         folder = tmp_path / str(seconds)
         folder.mkdir()
         budget = {"seconds": seconds, "batch": 8, "rate": 1e-3}
         counts.append(steps_within(Notes(), Rows(), budget, folder))
-    assert counts[1] > 10 * counts[0]  # a hundred times the time; the machine has its moods
+    # a hundred times the time; the machine has its moods
+    assert 10 * counts[0] < counts[1] < 1000 * counts[0]

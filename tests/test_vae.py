@@ -241,10 +241,6 @@ def test_training_raises_the_elbo(decoder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (
-            {"fusion": "sum of all"},
-            r"fusion: 'sum of all', expected one of \['attention', 'concat', 'sum'\]",
-        ),
         ({"decoder": "round"}, r"decoder: 'round', expected one of \['convolutional', 'layered'"),
         ({"likelihood_scale": 0.0}, "likelihood_scale: 0.0, expected a positive"),
         ({"names": ()}, "modalities: empty"),
@@ -266,6 +262,17 @@ def test_unknown_modalities_are_named():
         vae.posterior({"a": h, "d": h})
     with pytest.raises(ValueError, match="features: empty"):
         vae.posterior({})
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+@pytest.mark.parametrize("present", [None, some_present()])
+def test_pixels_of_another_precision_are_as_good(dtype, present):
+    vae, x = tiny_vae(), {name: value.half() for name, value in tiny_images().items()}
+    expected = vae.features({name: value.float() for name, value in x.items()}, present)
+    found = vae.features({name: value.to(dtype) for name, value in x.items()}, present)
+    assert_same(found, expected)
+    loss = vae.loss({name: value.to(dtype) for name, value in x.items()}, present, generator=rng())
+    assert loss["loss"].isfinite()
 
 
 @pytest.mark.parametrize("shape", [(12,), (12, 2), (3, 12)])

@@ -1,7 +1,8 @@
 """The baselines: one Gaussian expert for each modality, combined by a product or a mixture.
 
 They share encoders, decoders, likelihood and training with `fused.FusedVAE`, and its interface.
-What stands between a modality's feature and its expert is as deep as the fusion network.
+`depth` and `hidden` size the layers between a modality's feature and its expert, as they size the
+fusion network.
 """
 
 from typing import Any
