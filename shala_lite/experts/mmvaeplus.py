@@ -5,7 +5,7 @@ r"""MMVAE+: a mixture of experts on a shared part of z, and a private part for e
 
     objective = 1/M sum_m E[ log p(x_m | u, w_m) + sum_{n != m} log p(x_n | u, v_n)
                              + beta log p(u) p(w_m) / (q(u | x) q(w_m | x_m)) ]
-    with  u, w_m ~ q(. | x_m),   v_n ~ r_n = N(0, diag(s_n^2)),  s_n learned        (equation 4)
+    with  u, w_m ~ q(. | x_m),   v_n ~ r_n = N(0, diag(s_n^2)),  s_n learned
 
 The auxiliary priors r_n stand in for w_n where another modality is decoded, so that u cannot be
 helped by a private part that has seen the answer. Once trained, what is absent has w_n ~ N(0, I).

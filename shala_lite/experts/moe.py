@@ -1,9 +1,9 @@
 r"""MMVAE: the posterior is a mixture of the experts, each drawn from in turn.
 
-    q(z | x) = 1/M sum_m q(z | x_m)                                         (their equation 2)
+    q(z | x) = 1/M sum_m q(z | x_m)                                         (mixture of experts)
     objective = 1/M sum_m E_{z_1..z_K ~ q(z | x_m)} log 1/K sum_k p(x, z_k) / q(z_k | x)
 
-K = 1 is the bound, stratified over experts; K > 1 is the importance-weighted one (equation 3).
+K = 1 is the bound, stratified over experts; K > 1 is the importance-weighted one.
 Every expert's draw decodes all modalities, its own and the others', so one view must do for all;
 M times the decoding. The gradient is the plain reparametrised one, not the paper's DReG.
 

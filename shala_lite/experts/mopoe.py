@@ -1,11 +1,10 @@
 r"""MoPoE: the posterior is a mixture over all subsets, and each subset is a product of experts.
 
     q(z | x) = 1/|P| sum_{S in P} q(z | x_S),   q(z | x_S) ~ prod_{m in S} q(z | x_m)
-                                                          (their definition 1 and equation 4)
     objective = E_q sum_m log p(x_m | z) - beta/|P| sum_S KL(q(z | x_S) || N(0, I))
 
 P holds the 2^M - 1 non-empty subsets of what is present. The divergence of the mixture is replaced
-by the mean of those of its parts, which is larger (their lemma 1). One subset is drawn for every
+by the mean of those of its parts, which is no smaller, by convexity. One subset is drawn for every
 item, and decodes everything.
 
 Source: Sutter et al. 2021, arXiv 2105.02470.

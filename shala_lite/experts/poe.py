@@ -1,7 +1,8 @@
 r"""MVAE: the posterior is a product of the experts and the prior.
 
-    q(z | x_S) ~ p(z) prod_{m in S} q(z | x_m)                              (their equation 4)
-    objective = ELBO(x_1, ..., x_M) + sum_m ELBO(x_m) + sum_{i <= k} ELBO(x_S_i)     (equation 6)
+    q(z | x_S) ~ p(z) prod_{m in S} q(z | x_m)                       (product of experts)
+    objective = ELBO(x_1, ..., x_M) + sum_m ELBO(x_m) + sum_{i <= k} ELBO(x_S_i)
+                                                                     (sub-sampled training)
 
 S_1, ..., S_k are random subsets, drawn anew for every item. Each bound decodes only what its
 posterior has seen. Experts multiply, so the surest one decides; one that is missing is left out.
