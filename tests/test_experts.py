@@ -273,7 +273,7 @@ def test_mmvaeplus_splits_what_is_shared_from_what_is_private():
 
 
 def test_the_objective_of_mvae_is_the_sum_of_the_bounds_of_its_subsets():
-    """Equation 6, each bound by itself; without random subsets, so that nothing else is random."""
+    """Each bound by itself; without random subsets, so that nothing else is random."""
     vae, x = tiny_vae(variant="poe", subsets=0), tiny_images()
     bounds = [
         torch.stack([vae.elbo(part, generator=rng(k))["elbo"].detach() for k in range(200)])
@@ -302,13 +302,13 @@ def test_the_objective_of_mopoe_has_the_mean_divergence_of_its_parts():
     terms = vae.loss(x, generator=rng())
     torch.testing.assert_close(terms["kl"], kl)
     torch.testing.assert_close(terms["loss"], kl - terms["log_likelihood"])
-    # their lemma: it is no less than the divergence of the mixture
+    # by convexity it is no less than the divergence of the mixture
     many = q[torch.arange(12).repeat(2000)]
     assert kl > many.rate(many.sample(rng())).mean()
 
 
 def by_hand_mmvaeplus(vae, x, seed):
-    """Equation 4 with its loops written out, on noise of its own."""
+    """The objective with its loops written out, on noise of its own."""
     generator, h = rng(seed), vae.features(x)
     scale = vae.log_scale.exp()
     q = dict(zip(NAMES, range(3)))
