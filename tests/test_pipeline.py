@@ -25,7 +25,7 @@ def done(tmp_path_factory, repository):
         experiment = Experiment(run)
         judges, model = experiment.judges(), experiment.model()
         train, test = experiment.data("train"), experiment.data("test")
-        count, steps = parameters["samples"], parameters["sample_steps"]
+        count, steps = parameters["test_size"], parameters["sample_steps"]
         generator = torch.Generator(experiment.device).manual_seed(0)
         latents = {
             "prior": model.prior.sample(count, steps=steps, generator=generator).z,
