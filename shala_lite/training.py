@@ -256,13 +256,13 @@ def steps_within(model: nn.Module, data: Batches, budget: Mapping[str, Any], fol
     number is noted in `folder/steps.json`, and a run that is continued finds it there.
 
     Args:
-        model, data: as in `fit`.
-        budget: `seconds` to train for, `batch` items a step, peak learning `rate`.
-        folder: exists.
+        model, data, folder: as in `fit`; the folder exists.
+        budget: `seconds` to train for, `batch` items a step, peak learning `rate`, `ema` if any.
     """
     if (note := folder / "steps.json").is_file():
         return int(json.loads(note.read_text()))
     options: Any = dict(batch_size=budget["batch"], learning_rate=budget["rate"], progress=False)
+    options["ema"] = budget.get("ema")
     trial, steps, spent = copy.deepcopy(model), 4, 0.0
     fit(trial, data, steps=steps, **options)  # memory, caches, threads
     while spent < 0.02 * budget["seconds"]:
