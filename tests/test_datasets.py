@@ -182,3 +182,19 @@ def test_what_was_missing_stays_missing():
 def test_a_share_that_leaves_nothing_is_refused(share):
     with pytest.raises(ValueError, match=f"share: {share}, expected at least 0 and below 1"):
         tiny_dataset().with_missing(share)
+
+
+def test_only_some_modalities_in_the_order_asked_for():
+    data = tiny_dataset(6, present=some_present(6))
+    fingerprint = data.fingerprint
+    few = data.only(["c", "a"])
+    assert [modality.name for modality in few.modalities] == ["c", "a"]
+    assert torch.equal(few.present, data.present[:, [2, 0]])
+    assert set(few.batch(torch.arange(3))["x"]) == {"a", "c"}
+    assert few.fingerprint != fingerprint == data.fingerprint
+    assert torch.equal(few.labels, data.labels)
+
+
+def test_only_modalities_that_there_are():
+    with pytest.raises(ValueError, match="names.*'z'.*expected"):
+        tiny_dataset(6).only(["a", "z"])

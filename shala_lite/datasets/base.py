@@ -126,6 +126,24 @@ class MultimodalDataset:
             _fingerprint=None,
         )
 
+    def only(self, names: Sequence[str]) -> MultimodalDataset:
+        """The same items, seen through the modalities of these names alone, in that order.
+
+        Raises:
+            ValueError: an unknown name.
+        """
+        known = [modality.name for modality in self.modalities]
+        if not set(names) <= set(known):
+            raise ValueError(f"names: {list(names)}, expected some of {known}")
+        at = [known.index(name) for name in names]
+        return replace(
+            self,
+            modalities=tuple(self.modalities[index] for index in at),
+            observations={name: self.observations[name] for name in names},
+            present=self.present[:, at],
+            _fingerprint=None,
+        )
+
     def with_missing(self, share: float, seed: int = 0) -> MultimodalDataset:
         """The same items with that share of all observations marked as not present.
 
