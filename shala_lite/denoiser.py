@@ -14,7 +14,8 @@ A sum over what is present makes any subset a condition, and makes it blind to w
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -232,6 +233,17 @@ class MLPDenoiser(Denoiser):
         for block in self.blocks:
             x = block(x, condition)
         return x[:, None]
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Keep a module in evaluation mode for the time being, errors included."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
 
 
 DENOISERS: dict[str, Any] = {"transformer": TransformerDenoiser, "mlp": MLPDenoiser}

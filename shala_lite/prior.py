@@ -2,33 +2,39 @@ r"""Stage 2: a diffusion prior on the shared latent, given the features of any s
 
     loss = E_{z ~ q(z), e, t} || v_theta(z_t, t, {h_m : m in S}) - v_t ||^2 / c_out(t)^2
 
-S is drawn for every item: nothing, one modality (the paper's rule), or a random subset. Sampling
-may exaggerate what a velocity has over a worse one, by the factor `guidance`:
+S is drawn for every item: nothing, one modality (the paper's rule), or a random subset. The error
+is in the unit of the residual: with v_theta = c_skip z_t + c_out F it is || F - F* ||^2, F* the
+network's target. To predict the noise e in place of v_t is the same network under another weight:
+`schedule.clean_and_noise` of v_theta gives
 
-    v_guided = v_worse + guidance (v(z_t, t, S) - v_worse)
+    e_theta = (alpha v_theta - alpha' z_t) / d = (sigma / s) z_t + (alpha / sqrt(s)) F,   d > 0
 
-The worse one is either v(z_t, t, nothing), of the same network, which exaggerates the condition
-(classifier-free guidance, Ho and Salimans 2022); or that of the guide, a smaller prior that was
-trained for fewer steps, which exaggerates what is learned late and serves without a condition too
-(autoguidance, Karras et al. 2024).
+as d = alpha sigma' - alpha' sigma = c_out sqrt(s), hence || e_theta - e ||^2 = (alpha^2 / s)
+|| F - F* ||^2: the noise loss (Ho et al. 2020) is silent about t = 1, where z_t is all noise. Both
+sample through v_theta, which has no singularity.
 
 Source: ShaLa, arXiv 2508.17376, section 3.4; t is drawn logit-normally, as in Esser et al. 2024.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from shala_lite.denoiser import DENOISERS
-from shala_lite.distributions import Posterior
+from shala_lite.denoiser import DENOISERS, evaluating
+from shala_lite.density import log_density
+from shala_lite.distributions import Posterior, standard_normal_like
+from shala_lite.guidance import Given, guided_velocity, which_given
 from shala_lite.latents import LatentDataset
 from shala_lite.observed import draw_subsets
-from shala_lite.samplers import SAMPLERS, Trajectory
+from shala_lite.samplers import SAMPLERS, Trajectory, Velocity
 from shala_lite.schedule import SCHEDULES, diffuse, preconditioning
 
-AGAINST = ("nothing", "guide")
+AGAINST = ["nothing", "guide"]
+PREDICTED = ["velocity", "noise"]
+AT_ONCE = 1024  # items whose graph `log_prob` holds at a time, which bounds its memory
 
 
 class Samples(NamedTuple):
@@ -51,6 +57,7 @@ class LatentPrior(nn.Module):
         guide_width, guide_depth: sizes of the guide, a prior of its own in `guide` that is trained
             apart from this one; width 0 is none.
         schedule: `rectified` or `variance_preserving`.
+        parametrisation: whose error is the loss, that of the `velocity` or of the `noise`.
         none, one: probabilities of conditioning on nothing and on a single modality in training.
     """
 
@@ -71,6 +78,7 @@ class LatentPrior(nn.Module):
         guide_width: int = 0,
         guide_depth: int = 2,
         schedule: str = "rectified",
+        parametrisation: str = "velocity",
         none: float = 0.4,
         one: float = 0.3,
     ) -> None:
@@ -79,6 +87,8 @@ class LatentPrior(nn.Module):
             raise ValueError(f"schedule: {schedule!r}, expected one of {sorted(SCHEDULES)}")
         if denoiser not in DENOISERS:
             raise ValueError(f"denoiser: {denoiser!r}, expected one of {sorted(DENOISERS)}")
+        if parametrisation not in PREDICTED:
+            raise ValueError(f"parametrisation: {parametrisation!r}, expected one of {PREDICTED}")
         if min(none, one) < 0 or none + one > 1:
             raise ValueError(f"none, one: {none}, {one}, expected probabilities with sum at most 1")
         self.config: dict[str, Any] = dict(
@@ -92,12 +102,13 @@ class LatentPrior(nn.Module):
             guide_width=guide_width,
             guide_depth=guide_depth,
             schedule=schedule,
+            parametrisation=parametrisation,
             none=none,
             one=one,
         )
         self.names, self.latent_dim = tuple(names), latent_dim
         self.schedule = SCHEDULES[schedule]()
-        self.none, self.one = none, one
+        self.parametrisation, self.none, self.one = parametrisation, none, one
         sizes = dict(width=width, depth=depth)
         if denoiser == "transformer":
             sizes |= dict(tokens=tokens, heads=heads)
@@ -152,15 +163,16 @@ class LatentPrior(nn.Module):
         step: int | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """Velocity matching, in units of the residual c_out, with a fresh z for every item."""
+        """The module's loss with a fresh z for every item; also that `given` any, and `nothing`."""
         z = (latents.sample(generator) - self.latent_mean) / self.latent_std
-        device = z.device if generator is None else generator.device
-        noise = torch.randn(z.shape, generator=generator, device=device).to(z.device)
-        t = torch.randn(len(z), generator=generator, device=device).to(z.device).sigmoid()
+        noise = standard_normal_like(z.shape, z, generator)
+        t = standard_normal_like(z.shape[:1], z, generator).sigmoid()
         subset = draw_subsets(present, self.none, self.one, generator)
         noisy, target = diffuse(self.schedule, z, noise, t)
-        _, out, _ = preconditioning(self.schedule, t)
-        error = (self.velocity(noisy, t, features, subset) - target) / out[:, None]
+        _, unit, scale = preconditioning(self.schedule, t)
+        if self.parametrisation == "noise":  # 1 / c_out^2 times alpha^2 / s
+            unit = unit / (self.schedule.signal(t)[0] * scale)
+        error = (self.velocity(noisy, t, features, subset) - target) / unit[:, None]
         per_item, given = error.square().mean(1), subset.any(1)
         return {
             "loss": per_item.mean(),
@@ -172,7 +184,7 @@ class LatentPrior(nn.Module):
     def trajectory(
         self,
         n: int,
-        given: dict[str, Tensor] | None = None,
+        given: Given = None,
         present: Tensor | None = None,
         *,
         steps: int = 16,
@@ -188,55 +200,26 @@ class LatentPrior(nn.Module):
         if sampler not in SAMPLERS:
             raise ValueError(f"sampler: {sampler!r}, expected one of {sorted(SAMPLERS)}")
         if against not in AGAINST:
-            raise ValueError(f"against: {against!r}, expected one of {list(AGAINST)}")
+            raise ValueError(f"against: {against!r}, expected one of {AGAINST}")
         if against == "guide" and guidance != 1.0 and self.guide is None:
             raise ValueError("against: 'guide' of a prior with guide_width 0, expected it positive")
         given = given or {}
-        unknown = sorted(set(given) - set(self.names))
-        if unknown:
-            raise KeyError(f"given: unknown {unknown}, expected among {list(self.names)}")
-        wrong = {name: len(h) for name, h in given.items() if len(h) != n}
-        if wrong:
-            raise ValueError(f"given: {wrong} items, expected n = {n}")
-        device = self.latent_mean.device
-        have = torch.tensor([name in given for name in self.names], device=device).expand(n, -1)
-        if present is not None:
-            if present.shape != have.shape:
-                raise ValueError(
-                    f"present: shape {tuple(present.shape)}, expected {tuple(have.shape)}"
-                )
-            have = have & present.to(device)
+        have = which_given(n, given, present, self.names).to(self.latent_mean.device)
         guided = guidance != 1.0 and (against == "guide" or bool(given))
-
-        def velocity(z: Tensor, t: Tensor) -> Tensor:
-            if not guided:
-                return self.velocity(z, t, given, have)
-            if against == "guide":
-                assert self.guide is not None
-                better = self.velocity(z, t, given, have)
-                worse = self.guide.velocity(z, t, given, have)
-            else:  # both in one call of the network
-                twice = {name: torch.cat([h, h]) for name, h in given.items()}
-                present = torch.cat([have, torch.zeros_like(have)])
-                pair = self.velocity(torch.cat([z, z]), torch.cat([t, t]), twice, present)
-                better, worse = pair.chunk(2)
-            return worse + guidance * (better - worse)
-
-        draw_on = device if generator is None else generator.device
-        noise = torch.randn(n, self.latent_dim, generator=generator, device=draw_on).to(device)
-        training = self.training
-        self.eval()
-        try:
-            states, calls = SAMPLERS[sampler](velocity, noise, steps)
-        finally:
-            self.train(training)
+        velocity: Velocity = partial(self.velocity, features=given, present=have)
+        if guided:
+            worse = self.guide.velocity if self.guide and against == "guide" else None
+            velocity = guided_velocity(self.velocity, given, have, guidance, worse)
+        noise = standard_normal_like(torch.Size((n, self.latent_dim)), self.latent_mean, generator)
+        with evaluating(self):
+            states, calls = SAMPLERS[sampler](velocity, noise, steps, self.schedule, generator)
         states = [z * self.latent_std + self.latent_mean for z in states]
         return Trajectory(states, calls), calls * (2 if guided else 1)
 
     def sample(
         self,
         n: int,
-        given: dict[str, Tensor] | None = None,
+        given: Given = None,
         present: Tensor | None = None,
         *,
         steps: int = 16,
@@ -252,11 +235,11 @@ class LatentPrior(nn.Module):
             given: features {name: (n, D)} of any subset; None or empty is unconditional.
             present: (n, M) bool, which of the given features each item may use; None means all.
             steps: time steps of the sampler.
-            sampler: `euler` or `heun`.
+            sampler: one of `samplers.SAMPLERS`.
             guidance: 1 is none; above 1 exaggerates, at two evaluations in place of one.
             against: what is exaggerated: the difference to `nothing` given, which is none where
                 nothing is given, or to the `guide`.
-            generator: source of the noise.
+            generator: source of the noise, of every step's too where the sampler is `ancestral`.
 
         Raises:
             ValueError: unknown sampler or `against`, no guide, or features or `present` of another
@@ -274,3 +257,30 @@ class LatentPrior(nn.Module):
             generator=generator,
         )
         return Samples(trajectory.states[-1], nfe)
+
+    @torch.no_grad()
+    def log_prob(
+        self, z: Tensor, given: Given = None, present: Tensor | None = None, steps: int = 16
+    ) -> Tensor:
+        """log p(z given S) of the unguided model in nats, shape (n,), by `density.log_density`.
+
+        Args:
+            z: (n, Z), in the decoder's units, and so is the density.
+            given, present: as in `sample`.
+            steps: time steps of the ODE.
+
+        Raises:
+            ValueError, KeyError: as in `sample`, or z of another shape.
+        """
+        if z.ndim != 2 or z.shape[1] != self.latent_dim:
+            raise ValueError(f"z: shape {tuple(z.shape)}, expected (n, {self.latent_dim})")
+        given = given or {}
+        have = which_given(len(z), given, present, self.names).to(z.device)
+        found = []
+        with evaluating(self):
+            for some in torch.arange(len(z), device=z.device).split(AT_ONCE):
+                of_some = {name: h[some] for name, h in given.items()}
+                velocity = partial(self.velocity, features=of_some, present=have[some])
+                scaled = (z[some] - self.latent_mean) / self.latent_std
+                found.append(log_density(velocity, scaled, steps))
+        return torch.cat(found) - self.latent_std.log().sum()

@@ -14,6 +14,13 @@ For data of unit variance the best linear guess of v_t from z_t, and what it lea
 so a network F with input and target of unit variance gives v = c_skip z_t + c_out F(c_in z_t, t)
 (the reasoning of Karras et al. 2022, EDM, applied to the velocity). With F = 0 this is exact for
 z ~ N(0, I).
+
+z_t and v_t together say what z and e are: the first two equations, solved for them, give
+
+    z = (sigma' z_t - sigma v_t) / d,   e = (alpha v_t - alpha' z_t) / d,
+    d = alpha sigma' - alpha' sigma
+
+and d is a constant of either schedule: 1 on the straight line, pi / 2 on the quarter circle.
 """
 
 import math
@@ -77,3 +84,23 @@ def preconditioning(schedule: Schedule, t: Tensor) -> tuple[Tensor, Tensor, Tens
     skip = (alpha * alpha_dot + sigma * sigma_dot) / power
     out = (alpha_dot * sigma - sigma_dot * alpha).abs() / power.sqrt()
     return skip, out, power.rsqrt()
+
+
+def clean_and_noise(schedule: Schedule, z: Tensor, v: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    """What `diffuse` mixed, by the module's last equation; of E[v given z_t], their expectations.
+
+    Nothing here is divided by alpha or sigma, so that both ends of time are as good as the middle.
+
+    Args:
+        schedule: gives alpha and sigma.
+        z: noisy latent z_t, shape (B, Z).
+        v: its velocity, shape (B, Z).
+        t: time in [0, 1], shape (B,).
+
+    Returns:
+        The clean latent and the noise, each (B, Z).
+    """
+    alpha, alpha_dot = schedule.signal(t[:, None])
+    sigma, sigma_dot = schedule.noise(t[:, None])
+    d = alpha * sigma_dot - alpha_dot * sigma
+    return (sigma_dot * z - sigma * v) / d, (alpha * v - alpha_dot * z) / d

@@ -24,6 +24,8 @@ CORE = [
     "schedule",
     "denoiser",
     "samplers",
+    "density",
+    "guidance",
     "prior",
     "model",
 ]

@@ -44,6 +44,7 @@ def test_load_undoes_save(tmp_path, decoder, denoiser):
         denoiser=denoiser,
         guide_width=4,
         schedule="variance_preserving",
+        parametrisation="noise",
         none=0.1,
         one=0.7,
         tokens=2,

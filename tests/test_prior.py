@@ -17,6 +17,7 @@ from shala_lite.distributions import DiagonalGaussian
 from shala_lite.latents import LatentDataset
 from shala_lite.prior import LatentPrior
 from shala_lite.samplers import SAMPLERS
+from shala_lite.schedule import clean_and_noise
 from shala_lite.training import fit
 
 EVERYTHING = torch.ones(12, 3, dtype=torch.bool)
@@ -112,6 +113,38 @@ def test_before_training_the_loss_on_standard_normal_data_is_one(schedule):
     assert terms["loss"].item() == pytest.approx(1, abs=5 * math.sqrt(2 / count / LATENT))
 
 
+@pytest.mark.parametrize("schedule", ["rectified", "variance_preserving"])
+def test_the_noise_loss_is_the_error_of_the_noise(schedule):
+    """Of e as read from the velocity that the network gives, the network being any."""
+    prior = tiny_prior(schedule=schedule, parametrisation="noise")
+    latents = tiny_latents(64)
+    seen = {}
+
+    def note(z, t, features, present):
+        seen.update(z=z, t=t, v=LatentPrior.velocity(prior, z, t, features, present))
+        return seen["v"]
+
+    prior.velocity = note
+    loss = prior.loss(**latents.batch(torch.arange(64)), generator=rng())["loss"]
+    generator = rng()
+    z = latents.posterior.sample(generator)
+    noise = torch.randn(z.shape, generator=generator)
+    found = clean_and_noise(prior.schedule, seen["z"], seen["v"], seen["t"])[1]
+    torch.testing.assert_close(loss, (found - noise).square().mean(), rtol=1e-4, atol=0)
+
+
+def test_parametrisations_have_one_network_and_differ_in_the_loss_alone():
+    velocity, noise = tiny_prior(), tiny_prior(parametrisation="noise", guide_width=4)
+    noise.load_state_dict(velocity.state_dict(), strict=False)
+    assert noise.guide.parametrisation == noise.config["parametrisation"] == "noise"
+    assert velocity.config["parametrisation"] == "velocity"
+    z, same = (prior.sample(12, steps=3, generator=rng()).z for prior in (velocity, noise))
+    assert torch.equal(z, same)
+    batch = tiny_latents(64).batch(torch.arange(64))
+    losses = [prior.loss(**batch, generator=rng())["loss"] for prior in (velocity, noise)]
+    assert not torch.isclose(*losses)
+
+
 def test_the_loss_is_the_mean_of_its_parts():
     prior, latents = tiny_prior(), tiny_latents(64, present=some_present(64))
     seen = {}
@@ -180,13 +213,17 @@ def test_before_training_samples_are_gaussian_with_the_scale_of_the_data():
     torch.testing.assert_close(z, noise * prior.latent_std + prior.latent_mean, rtol=0, atol=2e-3)
 
 
-@pytest.mark.parametrize("sampler", ["euler", "heun"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_guidance_one_is_no_guidance_exactly(sampler):
     prior, given = tiny_prior(), tiny_features(12)
     found = prior.sample(12, given, steps=4, sampler=sampler, guidance=1.0, generator=rng())
-    noise = torch.randn(12, LATENT, generator=rng())
+    generator = rng()
+    noise = torch.randn(12, LATENT, generator=generator)
+    options = dict(schedule=prior.schedule, generator=generator)
     with torch.no_grad():
-        plain = SAMPLERS[sampler](lambda z, t: prior.velocity(z, t, given, EVERYTHING), noise, 4)
+        plain = SAMPLERS[sampler](
+            lambda z, t: prior.velocity(z, t, given, EVERYTHING), noise, 4, **options
+        )
     assert torch.equal(found.z, plain.states[-1])
     assert found.nfe == plain.calls
 
@@ -273,14 +310,14 @@ def test_listing_the_modalities_in_another_order_changes_nothing():
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
-@pytest.mark.parametrize("sampler", ["euler", "heun"])
+@pytest.mark.parametrize("sampler", SAMPLERS)
 def test_nfe_is_the_number_of_evaluations_that_each_sample_cost(sampler, guidance, steps):
     prior, given, rows = tiny_prior(), tiny_features(12), []
     prior.network.register_forward_hook(lambda net, inputs, out: rows.append(len(out)))
     options = dict(steps=steps, sampler=sampler, guidance=guidance)
     found = prior.sample(12, given, **options, generator=rng())
     assert found.nfe * 12 == sum(rows)
-    assert len(rows) == {"euler": steps, "heun": 2 * steps - 1}[sampler]
+    assert len(rows) == (2 * steps - 1 if sampler == "heun" else steps)
     rows.clear()
     free = prior.sample(12, **options, generator=rng())  # nothing to guide, nothing to pay
     assert free.nfe * 12 == sum(rows) == 12 * len(rows)
@@ -325,6 +362,57 @@ def test_sampling_leaves_the_mode_and_keeps_no_graph(training):
     assert prior.training is training
     with pytest.raises(ValueError, match="steps: 0"):
         prior.sample(3, steps=0, generator=rng())
+    assert prior.training is training
+
+
+# Density
+
+
+@pytest.mark.parametrize("schedule", ["rectified", "variance_preserving"])
+def test_before_training_the_density_is_the_normal_one_with_the_scale_of_the_data(schedule):
+    prior, latents = tiny_prior(stirred=False, schedule=schedule, denoiser="mlp"), tiny_latents(64)
+    prior.standardise(latents)
+    z = latents.posterior.sample(rng())
+    expected = torch.distributions.Normal(prior.latent_mean, prior.latent_std).log_prob(z).sum(1)
+    # the velocity is exact: what is left is the error of the ODE's steps, and none is made where
+    # the velocity is 0
+    tolerance = 1e-5 if schedule == "variance_preserving" else 5e-3
+    torch.testing.assert_close(prior.log_prob(z, steps=32), expected, rtol=0, atol=tolerance)
+
+
+def test_the_density_integrates_to_one():
+    prior = tiny_prior(latent_dim=1, denoiser="mlp")
+    prior.latent_std.fill_(3.0)
+    z = torch.linspace(-40, 40, 401)[:, None]
+    total = torch.trapezoid(prior.log_prob(z, steps=64).exp(), z[:, 0])
+    assert total.item() == pytest.approx(1, abs=0.005)
+
+
+def test_the_density_is_item_by_item_and_ignores_absent_features(monkeypatch):
+    prior, given, present = tiny_prior(), tiny_features(12), some_present()
+    prior.standardise(tiny_latents(64))
+    z = 2 + 3 * torch.randn(12, LATENT, generator=rng(4))
+    whole = prior.log_prob(z, given, present, steps=2)
+    spoiled = {
+        name: torch.where(present[:, i, None], h, torch.nan)
+        for i, (name, h) in enumerate(given.items())
+    }
+    assert torch.equal(prior.log_prob(z, spoiled, present, steps=2), whole)
+    assert not torch.allclose(prior.log_prob(z, steps=2), whole)
+    rows = []
+    prior.network.register_forward_hook(lambda net, inputs, out: rows.append(len(out)))
+    monkeypatch.setattr("shala_lite.prior.AT_ONCE", 5)
+    torch.testing.assert_close(prior.log_prob(z, given, present, steps=2), whole)
+    assert max(rows) == 5
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_density_leaves_the_mode_and_keeps_no_graph(training):
+    prior = tiny_prior().train(training)
+    assert not prior.log_prob(torch.zeros(3, LATENT), steps=1).requires_grad
+    assert all(p.grad is None for p in prior.parameters())
+    with pytest.raises(ValueError, match="steps: 0"):
+        prior.log_prob(torch.zeros(3, LATENT), steps=0)
     assert prior.training is training
 
 
@@ -399,6 +487,10 @@ def test_it_learns_two_clusters_and_which_one_is_meant(denoiser):
         ({"none": 0.7, "one": 0.4}, "none, one: 0.7, 0.4"),
         ({"tokens": 5}, "tokens: 5"),
         ({"denoiser": "unet"}, r"denoiser: 'unet', expected one of \['mlp', 'transformer'\]"),
+        (
+            {"parametrisation": "score"},
+            r"parametrisation: 'score', expected one of \['velocity', 'noise'\]",
+        ),
     ],
 )
 def test_arguments_out_of_range_are_named(options, message):
@@ -408,7 +500,7 @@ def test_arguments_out_of_range_are_named(options, message):
 
 def test_samples_that_cannot_be_drawn_are_refused_by_name():
     prior, given = tiny_prior(), tiny_features(12)
-    with pytest.raises(ValueError, match=r"sampler: 'heum', expected one of \['euler', 'heun'\]"):
+    with pytest.raises(ValueError, match=r"sampler: 'heum', expected one of \['ancestral', 'dpm"):
         prior.sample(12, sampler="heum")
     with pytest.raises(
         ValueError, match=r"against: 'weak', expected one of \['nothing', 'guide'\]"
@@ -422,3 +514,6 @@ def test_samples_that_cannot_be_drawn_are_refused_by_name():
         prior.sample(12, given | {"b": given["b"][:11]})
     with pytest.raises(ValueError, match=r"present: shape \(12, 2\), expected \(12, 3\)"):
         prior.sample(12, given, EVERYTHING[:, :2])
+    for shape in [(12, LATENT + 1), (LATENT,)]:
+        with pytest.raises(ValueError, match=rf"z: shape .*{shape[-1]},?\), expected \(n, 6\)"):
+            prior.log_prob(torch.zeros(shape))

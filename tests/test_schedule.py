@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_models import rng
 
-from shala_lite.schedule import SCHEDULES, diffuse, preconditioning
+from shala_lite.schedule import SCHEDULES, clean_and_noise, diffuse, preconditioning
 
 TIMES = torch.linspace(0, 1, 201, dtype=torch.float64)
 every = pytest.mark.parametrize("schedule", [make() for make in SCHEDULES.values()], ids=SCHEDULES)
@@ -45,6 +45,16 @@ def test_velocity_is_the_time_derivative_of_the_path(schedule):
     slopes = [torch.autograd.grad(x.sum(), t, retain_graph=True)[0] for x in path.T]
     expected = torch.stack(slopes, dim=1)
     torch.testing.assert_close(diffuse(schedule, z, noise, TIMES)[1], expected)
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_clean_and_noise_undo_the_mixing_at_every_time(schedule, dtype):
+    """Both ends too, where z_t alone says nothing of the one or of the other."""
+    z, noise = torch.randn(2, len(TIMES), 4, dtype=dtype, generator=rng())
+    t = TIMES.to(dtype)
+    found = clean_and_noise(schedule, *diffuse(schedule, z, noise, t), t)
+    torch.testing.assert_close(found, (z, noise))
 
 
 @every
