@@ -15,7 +15,6 @@ Both learn latents (N, Z) in the units of the decoder, draws of q(z | x), not me
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from sklearn import mixture
 from torch import Tensor
@@ -26,7 +25,7 @@ CHUNK = 1000  # samples whose proposals are held at once
 
 
 def _seed(generator: torch.Generator) -> int:
-    return int(torch.randint(2**31 - 1, (), generator=generator, device=generator.device))
+    return int(torch.randint(2**31 - 1, (), generator=generator))
 
 
 @dataclass(frozen=True)
@@ -45,10 +44,8 @@ class GaussianMixturePrior:
         (z,) = check_latents(2, z=z)
         if not 1 <= components <= len(z):
             raise ValueError(f"components: {components}, expected 1 to the {len(z)} rows of z")
-        model = mixture.GaussianMixture(
-            components, reg_covar=1e-4, max_iter=200, random_state=_seed(generator)
-        )
-        return cls(model.fit(z.numpy()))
+        model = mixture.GaussianMixture(components, reg_covar=1e-4, random_state=_seed(generator))
+        return cls(model.set_params(max_iter=200).fit(z.numpy()))
 
     @classmethod
     def best(
@@ -58,11 +55,6 @@ class GaussianMixturePrior:
         fitted = [cls.fit(z, components, generator) for components in choices]
         return max(fitted, key=lambda prior: prior.log_prob(val).mean().item())
 
-    @property
-    def components(self) -> int:
-        """How many Gaussians there are."""
-        return self.model.n_components
-
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(z) of latents (n, Z), shape (n,), in nats, float64, on the CPU."""
         (z,) = check_latents(1, z=z)
@@ -70,17 +62,9 @@ class GaussianMixturePrior:
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Draw n latents, shape (n, Z), on the CPU."""
-        weights, means, roots = (
-            torch.from_numpy(values)
-            for values in (
-                self.model.weights_,
-                self.model.means_,
-                np.linalg.cholesky(self.model.covariances_),
-            )
-        )
-        of = torch.multinomial(weights, n, replacement=True, generator=generator)
-        noise = torch.randn(n, means.shape[1], 1, generator=generator, dtype=means.dtype)
-        return (means[of] + (roots[of] @ noise)[..., 0]).float()
+        z, _ = self.model.set_params(random_state=_seed(generator)).sample(n)
+        # sklearn gives one component after the other
+        return torch.from_numpy(z).float()[torch.randperm(n, generator=generator)]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ The mean divergence that stage 1 pays falls into two parts:
 
 The first is what a latent tells of its item and is no fault of the prior; the second is the hole.
 Source: Hoffman and Johnson 2016, "ELBO surgery". Measures that need samples alone are in
-`two_sample` and are found here too.
+`two_sample`.
 """
 
 import math
@@ -16,36 +16,29 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from shala_lite.distributions import DiagonalGaussian, Posterior, standard_normal_log_prob
-
-# Re-exported, so that a reader finds every measure of the hole in one place.
-from shala_lite.two_sample import MMD as MMD
-from shala_lite.two_sample import TwoSampleTest as TwoSampleTest
-from shala_lite.two_sample import mmd as mmd
-from shala_lite.two_sample import nearest_distance as nearest_distance
-from shala_lite.two_sample import two_sample_auc as two_sample_auc
-from shala_lite.two_sample import two_sample_test as two_sample_test
+from shala_lite.distributions import DiagonalGaussian, GaussianMixture, Posterior
+from shala_lite.distributions import standard_normal_log_prob as standard_normal
 
 SATURATED = 0.95  # share of log N from which on mutual information is bound by N, not by the model
 BLOCK = 4_000_000  # numbers of a matrix held at once
 
 
-class PointOfCurve(NamedTuple):
-    """Mutual information and KL(q(z) || p(z)), in nats, with N posteriors in the mixture."""
-
-    n: int
-    mutual_information: float
-    kl: float
-
-
 class AggregatedKL(NamedTuple):
-    """The mean divergence taken apart, at the largest N, in nats; and the curve over N."""
+    """The mean divergence taken apart, at the largest N, in nats.
+
+    Args:
+        mean_kl: the rate, sum of the next two.
+        mutual_information: I(x; z), at most `log_n` unless draws were held out.
+        kl: KL(q(z) || p(z)).
+        log_n: logarithm of the number of posteriors in the mixture.
+        curve: (N, mutual_information, kl) for each N, rising.
+    """
 
     mean_kl: float
     mutual_information: float
     kl: float
     log_n: float
-    curve: tuple[PointOfCurve, ...]
+    curve: tuple[tuple[int, float, float], ...]
 
     @property
     def saturated(self) -> bool:
@@ -57,41 +50,31 @@ def _double(posterior: Posterior) -> Posterior:
     return type(posterior)(**{name: value.double() for name, value in vars(posterior).items()})
 
 
-def _components(posterior: Posterior) -> tuple[Tensor, Tensor, Tensor]:
-    """Means and precisions (C, Z) of all Gaussians of N posteriors, log weights (C,), sum N."""
-    if isinstance(posterior, DiagonalGaussian):
-        mean, std, weights = posterior.mean, posterior.std, torch.ones_like(posterior.mean[:, 0])
-    else:
-        mean, std, weights = (
-            p.flatten(0, 1) for p in (posterior.means, posterior.stds, posterior.weights)
-        )
-    log_weight = weights.log() - std.log().sum(1) - 0.5 * mean.shape[1] * math.log(2 * math.pi)
-    return mean, std.square().reciprocal(), log_weight
-
-
 def log_aggregated(posterior: Posterior, z: Tensor) -> Tensor:
     """log 1/N sum_n q(z | x_n) at each of z (B, Z), shape (B,), in nats, exact, in float64.
 
     Expands the square, so that a block of rows costs two matrix products.
     """
-    mean, precision, log_weight = _components(_double(posterior))
-    z = z.double()
+    if isinstance(posterior, DiagonalGaussian):
+        one = torch.ones_like(posterior.mean[:, :1])
+        posterior = GaussianMixture(posterior.mean[:, None], posterior.std[:, None], one)
+    mean, std, weight = (value.double().flatten(0, 1) for value in vars(posterior).values())
     if z.ndim != 2 or z.shape[1] != mean.shape[1]:
         raise ValueError(f"z has shape {tuple(z.shape)}; expected (B, {mean.shape[1]})")
-    constant = log_weight - 0.5 * (mean.square() * precision).sum(1)
+    precision = std.square().reciprocal()
     linear = (mean * precision).T
-    rows = max(1, BLOCK // len(mean))
+    constant = weight.log() + DiagonalGaussian(mean, std).log_prob(torch.zeros_like(mean))
     parts = [
         (constant + part @ linear - 0.5 * part.square() @ precision.T).logsumexp(1)
-        for part in z.split(rows)
+        for part in z.double().split(max(1, BLOCK // len(mean)))
     ]
-    return torch.cat(parts) - math.log(len(posterior.mean))
+    return torch.cat(parts) - math.log(len(posterior.weights))
 
 
 @torch.no_grad()
 def kl_aggregated_prior(
     posterior: Posterior,
-    log_prior: Callable[[Tensor], Tensor] = standard_normal_log_prob,
+    log_prior: Callable[[Tensor], Tensor] = standard_normal,
     *,
     generator: torch.Generator,
     sizes: Sequence[int] | None = None,
@@ -128,14 +111,14 @@ def kl_aggregated_prior(
     own, prior = drawn.log_prob(z), log_prior(z)
     if prior.shape != own.shape or not (prior.isfinite() & own.isfinite()).all():
         raise ValueError(
-            f"log_prior gave shape {tuple(prior.shape)} and {int(prior.isfinite().sum())} finite "
-            f"numbers, the posterior {int(own.isfinite().sum())}; expected {len(z)}, all finite"
+            f"log_prior gave shape {tuple(prior.shape)}, {int(prior.isfinite().sum())} finite, the "
+            f"posterior {int(own.isfinite().sum())} finite; expected ({len(z)},), all finite"
         )
     curve = []
     for n in sizes:
         at = slice(None) if held_out is not None else slice(n)
         mixed = log_aggregated(mixture[:n], z[at])
         information, hole = (own[at] - mixed).mean(), (mixed - prior[at].double()).mean()
-        curve.append(PointOfCurve(n, information.item(), hole.item()))
+        curve.append((n, information.item(), hole.item()))
     n, known, kl = curve[-1]
     return AggregatedKL(known + kl, known, kl, math.log(n), tuple(curve))

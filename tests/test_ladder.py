@@ -53,7 +53,7 @@ def test_one_component_is_the_gaussian_of_the_data():
 
 def test_the_number_of_components_is_chosen_on_other_latents():
     best = GaussianMixturePrior.best(blobs(120), blobs(400, seed=1), (1, 2, 40), rng())
-    assert best.components == 2
+    assert best.model.n_components == 2
 
 
 def test_a_density_ratio_moves_normal_draws_towards_the_data():
