@@ -46,6 +46,8 @@ KEYS: dict[str, Key] = {
     "mmd": Key("squared discrepancy", "lower"),
     "mmd_p_value": Key("probability", "neither"),
     "kl_aggregated_prior": Key("nats", "lower"),
+    "mutual_information": Key("nats", "neither"),
+    "nearest_distance": Key("standard deviations", "neither"),
     "log_likelihood": Key("nats per item", "higher"),
     "elbo": Key("nats per item", "higher"),
     "reconstruction": Key("nats per item", "higher"),

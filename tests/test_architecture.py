@@ -29,7 +29,17 @@ CORE = [
     "prior",
     "model",
 ]
-JUDGING = ["judges", "manifolds", "metrics", "likelihood", "probes", "evaluation"]
+JUDGING = [
+    "judges",
+    "manifolds",
+    "metrics",
+    "two_sample",
+    "prior_hole",
+    "ladder",
+    "likelihood",
+    "probes",
+    "evaluation",
+]
 # Runs see paths and dictionaries: none of these knows a model, a dataset or a metric.
 BOOKKEEPING = [
     "files",
