@@ -132,16 +132,24 @@ class LatentPrior(nn.Module):
             self.guide.standardise(latents)
 
     def velocity(
-        self, z: Tensor, t: Tensor, features: dict[str, Tensor], present: Tensor
+        self,
+        z: Tensor,
+        t: Tensor,
+        features: dict[str, Tensor],
+        present: Tensor,
+        hint: Tensor | None = None,
     ) -> Tensor:
-        """E[v_t | z_t, S] in standardised units: z (B, Z), t (B,), present (B, M) bool."""
+        """E[v_t | z_t, S] in standardised units: z (B, Z), t (B,), present (B, M) bool.
+
+        A hint is passed on to the denoiser.
+        """
         skip, out, scale = (c[:, None] for c in preconditioning(self.schedule, t))
         scaled = {
             name: (h - self.get_buffer(f"feature_mean_{name}"))
             / self.get_buffer(f"feature_std_{name}")
             for name, h in features.items()
         }
-        return skip * z + out * self.network(scale * z, t, scaled, present)
+        return skip * z + out * self.network(scale * z, t, scaled, present, hint)
 
     def loss(
         self,
@@ -168,6 +176,30 @@ class LatentPrior(nn.Module):
             "nothing": (per_item * ~given).sum() / (~given).sum().clamp(min=1),
         }
 
+    def condition(
+        self, n: int, given: dict[str, Tensor] | None, present: Tensor | None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """What n samples are given, checked: features, and which each item has, (n, M) bool.
+
+        Arguments and errors as in `sample`.
+        """
+        given = given or {}
+        unknown = sorted(set(given) - set(self.names))
+        if unknown:
+            raise KeyError(f"given: unknown {unknown}, expected among {list(self.names)}")
+        wrong = {name: len(h) for name, h in given.items() if len(h) != n}
+        if wrong:
+            raise ValueError(f"given: {wrong} items, expected n = {n}")
+        device = self.latent_mean.device
+        have = torch.tensor([name in given for name in self.names], device=device).expand(n, -1)
+        if present is not None:
+            if present.shape != have.shape:
+                raise ValueError(
+                    f"present: shape {tuple(present.shape)}, expected {tuple(have.shape)}"
+                )
+            have = have & present.to(device)
+        return given, have
+
     @torch.no_grad()
     def trajectory(
         self,
@@ -191,21 +223,8 @@ class LatentPrior(nn.Module):
             raise ValueError(f"against: {against!r}, expected one of {list(AGAINST)}")
         if against == "guide" and guidance != 1.0 and self.guide is None:
             raise ValueError("against: 'guide' of a prior with guide_width 0, expected it positive")
-        given = given or {}
-        unknown = sorted(set(given) - set(self.names))
-        if unknown:
-            raise KeyError(f"given: unknown {unknown}, expected among {list(self.names)}")
-        wrong = {name: len(h) for name, h in given.items() if len(h) != n}
-        if wrong:
-            raise ValueError(f"given: {wrong} items, expected n = {n}")
-        device = self.latent_mean.device
-        have = torch.tensor([name in given for name in self.names], device=device).expand(n, -1)
-        if present is not None:
-            if present.shape != have.shape:
-                raise ValueError(
-                    f"present: shape {tuple(present.shape)}, expected {tuple(have.shape)}"
-                )
-            have = have & present.to(device)
+        given, have = self.condition(n, given, present)
+        device = have.device
         guided = guidance != 1.0 and (against == "guide" or bool(given))
 
         def velocity(z: Tensor, t: Tensor) -> Tensor:

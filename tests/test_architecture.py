@@ -25,6 +25,7 @@ CORE = [
     "denoiser",
     "samplers",
     "prior",
+    "flow_map",
     "model",
 ]
 JUDGING = ["judges", "manifolds", "metrics", "likelihood", "probes", "evaluation"]
