@@ -159,9 +159,20 @@ class Denoiser(nn.Module):
         """The residual stream after the last block, (B, T, W)."""
         raise NotImplementedError
 
-    def forward(self, z: Tensor, t: Tensor, features: dict[str, Tensor], present: Tensor) -> Tensor:
-        """z (B, Z), t (B,), features {name: (B, D)}, present (B, M) bool."""
-        condition = nn.functional.silu(self.time(t) + self.subset(features, present))
+    def forward(
+        self,
+        z: Tensor,
+        t: Tensor,
+        features: dict[str, Tensor],
+        present: Tensor,
+        hint: Tensor | None = None,
+    ) -> Tensor:
+        """z (B, Z), t (B,), features {name: (B, D)}, present (B, M) bool.
+
+        A hint, (B, W), is added to the condition: what else the output depends on.
+        """
+        condition = self.time(t) + self.subset(features, present)
+        condition = nn.functional.silu(condition if hint is None else condition + hint)
         shift, scale = self.modulate(condition)[:, None].chunk(2, dim=-1)
         x = self.norm(self.stream(z, condition))
         return self.read(x * (1 + scale) + shift).flatten(1).float()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from shala_lite import metrics
 from shala_lite.datasets import MultimodalDataset
+from shala_lite.flow_map import FlowMap
 from shala_lite.judges import Judges
 from shala_lite.prior import LatentPrior, Samples
 from shala_lite.vae import MultimodalVAE
@@ -161,7 +162,7 @@ def features_of(vae: MultimodalVAE, data: MultimodalDataset) -> dict[str, Tensor
 
 def _draw(
     vae: MultimodalVAE,
-    prior: LatentPrior | None,
+    prior: LatentPrior | FlowMap | None,
     features: dict[str, Tensor],
     present: Tensor | None,
     seed: int,
@@ -180,7 +181,7 @@ def _draw(
 @torch.no_grad()
 def conditional(
     vae: MultimodalVAE,
-    prior: LatentPrior | None,
+    prior: LatentPrior | FlowMap | None,
     judges: Judges,
     data: MultimodalDataset,
     *,
@@ -197,7 +198,7 @@ def conditional(
         prior: draws z given the source's feature. None: z is drawn from `vae.generator_of` the
             source alone, as the baselines' papers do.
         seed: of the noise.
-        options: `steps`, `sampler`, `guidance` of `LatentPrior.sample`.
+        options: `steps`, `sampler`, `guidance` of `LatentPrior.sample`; `steps` of a flow map.
     """
     features = features_of(vae, data)
     predictions: dict[str, dict[str, Tensor]] = {}
@@ -211,7 +212,7 @@ def conditional(
 @torch.no_grad()
 def coherence_by_sources(
     vae: MultimodalVAE,
-    prior: LatentPrior | None,
+    prior: LatentPrior | FlowMap | None,
     judges: Judges,
     data: MultimodalDataset,
     *,

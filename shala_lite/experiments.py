@@ -19,10 +19,20 @@ from torch import nn
 from shala_lite.alignment import AlignFirst
 from shala_lite.artifacts import artifact
 from shala_lite.datasets import MultimodalDataset, load_dataset
+from shala_lite.flow_map import FlowMap
 from shala_lite.fusion import FUSIONS
 from shala_lite.judges import JudgeData, Judges
 from shala_lite.latents import LatentDataset, encode
-from shala_lite.model import ShaLa, load_prior, load_vae, make_vae, save_prior, save_vae
+from shala_lite.model import (
+    ShaLa,
+    load_flow_map,
+    load_prior,
+    load_vae,
+    make_vae,
+    save_flow_map,
+    save_prior,
+    save_vae,
+)
 from shala_lite.prior import LatentPrior
 from shala_lite.runs import Run
 from shala_lite.training import History, fit, steps_within
@@ -42,6 +52,7 @@ STAGE1_DEFAULTS = {
 }
 # The guide is worse on purpose: smaller, and trained for a share of the steps.
 STAGE2_DEFAULTS = {"steps": 0, "seconds": 0, "ema": 0.998, "guide_width": 128, "guide_share": 0.05}
+FEWSTEP_DEFAULTS = {"seconds": 0, "ema": 0.99}
 
 
 def _module(variant: str) -> str:
@@ -76,7 +87,7 @@ class Experiment:
     Args:
         run: its parameters name the dataset (`dataset`, `source`, `root`, `train_size`,
             `test_size`), the seed, and the sizes and budgets of each stage (prefixes `judge_`,
-            `stage1_`, `stage2_`). What is used is noted in its manifest.
+            `stage1_`, `stage2_`, `fewstep_`). What is used is noted in its manifest.
     """
 
     def __init__(self, run: Run) -> None:
@@ -89,6 +100,7 @@ class Experiment:
         self.stage1 = cache(self._stage1)
         self.latents = cache(self._latents)
         self.stage2 = cache(self._stage2)
+        self.flow_map = cache(self._flow_map)
 
     def _prefixed(self, prefix: str, **defaults: Any) -> dict[str, Any]:
         """Parameters that start with `prefix`, without it."""
@@ -129,6 +141,14 @@ class Experiment:
         record = json.loads((folder / "history.json").read_text())
         self.histories |= {label: History(**history) for label, history in record.items()}
         return folder
+
+    def _fit(
+        self, model: nn.Module, data: Any, budget: dict, steps: int, folder: Path, label: str
+    ) -> History:
+        """Train a stage for `steps` with the batch, rate and moving average of its budget."""
+        options: dict[str, Any] = dict(batch_size=budget["batch"], learning_rate=budget["rate"])
+        options |= dict(ema=budget.get("ema"), seed=self.seed, folder=folder, label=label)
+        return fit(model, data, steps=steps, **options)
 
     def _judges(self) -> Judges:
         """One classifier a modality, trained on real training data; seed 0 whatever the run's."""
@@ -186,17 +206,8 @@ class Experiment:
                     folder=folder / "checkpoint-alignment",
                     label="alignment",
                 )
-            label = _label("stage 1", variant, changes)
-            histories[label] = fit(
-                vae,
-                train,
-                steps=_steps(vae, train, budget, folder),
-                batch_size=budget["batch"],
-                learning_rate=budget["rate"],
-                seed=self.seed,
-                folder=folder,
-                label=label,
-            )
+            label, steps = _label("stage 1", variant, changes), _steps(vae, train, budget, folder)
+            histories[label] = self._fit(vae, train, budget, steps, folder, label)
             save_vae(vae, folder)
             return histories
 
@@ -239,20 +250,10 @@ class Experiment:
             if prior.guide is not None:
                 few = max(1, round(budget["guide_share"] * count))
                 stages = {"guide": (prior.guide, few), **stages}
-            histories = {
-                _label(name, variant, changes): fit(
-                    module,
-                    latents,
-                    steps=steps,
-                    batch_size=budget["batch"],
-                    learning_rate=budget["rate"],
-                    ema=budget["ema"],
-                    seed=self.seed,
-                    folder=folder / f"checkpoint-{name.replace(' ', '-')}",
-                    label=_label(name, variant, changes),
-                )
-                for name, (module, steps) in stages.items()
-            }
+            histories = {}
+            for name, (module, steps) in stages.items():
+                label, own = _label(name, variant, changes), f"checkpoint-{name.replace(' ', '-')}"
+                histories[label] = self._fit(module, latents, budget, steps, folder / own, label)
             save_prior(prior, folder)
             return histories
 
@@ -260,6 +261,35 @@ class Experiment:
         config = {"stage 1": stage_1, **settings, **budget, "seed": self.seed}
         folder = self._stage("stage2", config, ["prior", _module(variant), "training"], make)
         return load_prior(folder).to(self.device)
+
+    def _flow_map(
+        self, variant: str = "concat", *, guidance: float | None = None, **changes: Any
+    ) -> FlowMap:
+        """The few-step sampler distilled from that stage 2; `changes` override those of stage 1.
+
+        `guidance` overrides the run's `fewstep_guidance`.
+        """
+        settings = self._prefixed("fewstep_", **FEWSTEP_DEFAULTS)
+        settings |= {} if guidance is None else {"guidance": float(guidance)}
+        budget = {key: settings.pop(key) for key in ("batch", "rate", "steps", *FEWSTEP_DEFAULTS)}
+        label = _label("few steps", variant, changes)
+
+        def make(folder: Path) -> dict[str, History]:
+            latents = self.latents("train", variant, **changes)
+            with seeded(self.seed):
+                flow_map = FlowMap(self.stage2(variant, **changes), **settings)
+            steps = _steps(flow_map, latents, budget, folder)
+            history = self._fit(flow_map, latents, budget, steps, folder, label)
+            save_flow_map(flow_map, folder)
+            return {label: history}
+
+        stages = {
+            "stage 1": {"variant": variant, **self._stage1_settings(changes)},
+            "stage 2": self._prefixed("stage2_", **STAGE2_DEFAULTS),
+        }
+        config = {**stages, **settings, **budget, "seed": self.seed}
+        folder = self._stage("flow_map", config, ["flow_map", _module(variant), "training"], make)
+        return load_flow_map(folder).to(self.device)
 
     def model(self) -> ShaLa:
         """Both stages together."""

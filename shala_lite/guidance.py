@@ -50,7 +50,11 @@ def which_given(n: int, given: Features, present: Tensor | None, names: Sequence
 
 
 def guided_velocity(
-    velocity: Conditional, given: Features, have: Tensor, guidance: float, worse: Conditional | None
+    velocity: Conditional,
+    given: Features,
+    have: Tensor,
+    guidance: float,
+    worse: Conditional | None = None,
 ) -> Velocity:
     """v_guided of the module's docstring, a function of z (n, Z) and t (n,).
 

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from shala_lite.experts import EXPERTS
+from shala_lite.flow_map import FlowMap
 from shala_lite.fused import FusedVAE
 from shala_lite.fusion import FUSIONS
 from shala_lite.modalities import Modality
@@ -96,6 +97,22 @@ def load_prior(folder: Path) -> LatentPrior:
         prior = LatentPrior(config.pop("names"), **config)
     prior.load_state_dict(load_file(Path(folder) / "prior.safetensors"))
     return prior.eval()
+
+
+def save_flow_map(flow_map: FlowMap, folder: Path) -> None:
+    """Write a flow map, its teacher with it, to `folder` as safetensors and JSON."""
+    teacher = {"names": list(flow_map.names), **flow_map.teacher.config}
+    save_module(flow_map, {"teacher": teacher, **flow_map.config}, Path(folder), "flow_map")
+
+
+def load_flow_map(folder: Path) -> FlowMap:
+    """Read a flow map back, in evaluation mode."""
+    config = read_config(folder, "flow_map")
+    teacher = config.pop("teacher")
+    with torch.random.fork_rng(devices=[]):
+        flow_map = FlowMap(LatentPrior(teacher.pop("names"), **teacher), **config)
+    flow_map.load_state_dict(load_file(Path(folder) / "flow_map.safetensors"))
+    return flow_map.eval()
 
 
 class ShaLa:

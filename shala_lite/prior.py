@@ -143,16 +143,24 @@ class LatentPrior(nn.Module):
             self.guide.standardise(latents)
 
     def velocity(
-        self, z: Tensor, t: Tensor, features: dict[str, Tensor], present: Tensor
+        self,
+        z: Tensor,
+        t: Tensor,
+        features: dict[str, Tensor],
+        present: Tensor,
+        hint: Tensor | None = None,
     ) -> Tensor:
-        """E[v_t | z_t, S] in standardised units: z (B, Z), t (B,), present (B, M) bool."""
+        """E[v_t | z_t, S] in standardised units: z (B, Z), t (B,), present (B, M) bool.
+
+        A hint is passed on to the denoiser.
+        """
         skip, out, scale = (c[:, None] for c in preconditioning(self.schedule, t))
         scaled = {
             name: (h - self.get_buffer(f"feature_mean_{name}"))
             / self.get_buffer(f"feature_std_{name}")
             for name, h in features.items()
         }
-        return skip * z + out * self.network(scale * z, t, scaled, present)
+        return skip * z + out * self.network(scale * z, t, scaled, present, hint)
 
     def loss(
         self,

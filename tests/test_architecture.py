@@ -27,6 +27,7 @@ CORE = [
     "density",
     "guidance",
     "prior",
+    "flow_map",
     "model",
 ]
 JUDGING = [

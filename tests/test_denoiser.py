@@ -96,6 +96,15 @@ def test_no_features_is_nothing_present(denoiser):
     assert not torch.allclose(net(*inputs(), tiny_features(), EVERYTHING), nothing)
 
 
+def test_a_hint_is_part_of_the_condition_and_a_hint_of_zero_is_none(denoiser):
+    net, features = denoiser(), tiny_features()
+    out, hint = net(*inputs(), features, EVERYTHING), torch.ones(12, 8)
+    assert torch.equal(net(*inputs(), features, EVERYTHING, 0 * hint), out)
+    hint[6:] = 0
+    changed = (net(*inputs(), features, EVERYTHING, hint) != out).any(1)
+    assert torch.equal(changed, torch.arange(12) < 6)
+
+
 def test_present_zeros_are_not_the_same_as_absent(denoiser):
     """A feature may happen to be zero: that still says something."""
     net, zeros = denoiser(), {"a": torch.zeros(12, FEATURE)}

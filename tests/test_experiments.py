@@ -32,6 +32,10 @@ PARAMETERS = {
     "stage2_steps": 3,
     "stage2_batch": 16,
     "stage2_rate": 0.001,
+    "fewstep_steps": 3,
+    "fewstep_batch": 16,
+    "fewstep_rate": 0.001,
+    "fewstep_guidance": 1.0,
 }
 
 
@@ -191,6 +195,24 @@ def test_encoders_are_aligned_first_where_asked_for(first, store):
 def test_aligning_first_without_an_alignment_is_refused(first):
     with pytest.raises(ValueError, match="stage1_align_steps: 2 with no stage1_alignment"):
         experiment(stage1_align_steps=2).stage1()
+
+
+def test_a_flow_map_is_a_stage_on_that_stage_2(first, store):
+    made, before = experiment(), weights(first)
+    flow_map = made.flow_map()
+    assert made.histories["few steps"].steps == [1, 2, 3]
+    assert flow_map.guidance == 1.0
+    assert not flow_map.training
+    teacher = flow_map.teacher.state_dict()
+    assert all(torch.equal(value, before[key]) for key, value in teacher.items())
+    files_before = files()
+    again = experiment(fewstep_guidance=4.0).flow_map(guidance=1)
+    assert files() == files_before
+    found = again.state_dict()
+    assert all(torch.equal(v, found[key]) for key, v in flow_map.state_dict().items())
+    strong = experiment(fewstep_guidance=4.0, fewstep_ema=0.5).flow_map()
+    assert strong.guidance == 4.0
+    assert files().keys() > files_before.keys()
 
 
 def test_what_is_kept_of_a_stage_is_no_pickle_and_no_checkpoint(first, store):
