@@ -196,5 +196,5 @@ def test_only_some_modalities_in_the_order_asked_for():
 
 
 def test_only_modalities_that_there_are():
-    with pytest.raises(ValueError, match="names.*'z'.*expected"):
+    with pytest.raises(ValueError, match=r"names.*'z'.*expected"):
         tiny_dataset(6).only(["a", "z"])
