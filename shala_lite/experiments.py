@@ -179,7 +179,7 @@ class Experiment:
         """The trained stage 1 of that name (`model.VARIANTS`); `changes` override its parameters.
 
         With `seconds` above 0 it trains for as many steps as fit into that time, whatever `steps`;
-        with `missing` above 0, on data in which that share of all observations is left out.
+        with `missing` above 0, without that share of all observations. None drops a parameter.
         """
         settings, train = self._stage1_settings(changes), self.data("train")
         if settings["align_steps"] and not settings.get("alignment"):
@@ -216,7 +216,8 @@ class Experiment:
         return load_vae(folder).to(self.device)
 
     def _stage1_settings(self, changes: dict[str, Any]) -> dict[str, Any]:
-        return {**self._prefixed("stage1_", **STAGE1_DEFAULTS), **changes}
+        settings = {**self._prefixed("stage1_", **STAGE1_DEFAULTS), **changes}
+        return {key: value for key, value in settings.items() if value is not None}
 
     def _latents(self, split: str, variant: str = "concat", **changes: Any) -> LatentDataset:
         """Posteriors and features of a split under that stage 1."""
@@ -267,9 +268,11 @@ class Experiment:
     ) -> FlowMap:
         """The few-step sampler distilled from that stage 2; `changes` override those of stage 1.
 
-        `guidance` overrides the run's `fewstep_guidance`.
+        `guidance` overrides the run's. Batch and rate are stage 2's, the rate halved, unless given.
         """
-        settings = self._prefixed("fewstep_", **FEWSTEP_DEFAULTS)
+        p = self.parameters
+        like = {"batch": p["stage2_batch"], "rate": p["stage2_rate"] / 2}
+        settings = self._prefixed("fewstep_", **FEWSTEP_DEFAULTS, **like)
         settings |= {} if guidance is None else {"guidance": float(guidance)}
         budget = {key: settings.pop(key) for key in ("batch", "rate", "steps", *FEWSTEP_DEFAULTS)}
         label = _label("few steps", variant, changes)

@@ -20,6 +20,7 @@ from .manifolds import PrecisionRecall as PrecisionRecall
 from .manifolds import feature_scores as feature_scores
 from .manifolds import frechet_between_gaussians as frechet_between_gaussians
 from .manifolds import frechet_distance as frechet_distance
+from .manifolds import paired_frechet_ratio as paired_frechet_ratio
 from .manifolds import precision_recall as precision_recall
 
 
@@ -39,6 +40,8 @@ KEYS: dict[str, Key] = {
     "class_entropy": Key("nats", "higher"),
     "judge_accuracy": Key("share", "higher"),
     "frechet_judge": Key("squared standard deviations", "lower"),
+    "frechet_ratio": Key("times that of the reference", "lower"),
+    "coherence_difference": Key("share", "higher"),
     "fid": Key("squared Inception units", "lower"),
     "precision": Key("share", "higher"),
     "recall": Key("share", "higher"),

@@ -56,6 +56,11 @@ VARIANT_COLOURS = {
     "mmvaeplus": GREEN,
     "multivae_mvtcae": SKY,
     "nfe_8": SKY,
+    "euler": SKY,
+    "heun": BLUE,
+    "dpmpp_2m": GREEN,
+    "ancestral": PURPLE,
+    "flow_map": VERMILION,
 }
 
 

@@ -8,6 +8,7 @@ from shala_lite.manifolds import (
     feature_scores,
     frechet_between_gaussians,
     frechet_distance,
+    paired_frechet_ratio,
     precision_recall,
 )
 
@@ -174,3 +175,76 @@ def test_features_that_do_not_fit_are_refused():
         precision_recall(points, points, k=10)
     with pytest.raises(ValueError, match="k is 0"):
         precision_recall(points, points, k=0)
+
+
+# Two settings of one model, paired
+
+
+def settings(n=400, worse=0.5, seed=0):
+    """Real features, those of a setting b, and a: b's rows, moved farther off."""
+    real = {name: normal(500, 4, seed + i) for i, name in enumerate(("m0", "m1"))}
+    b = {name: normal(n, 4, seed + 2 + i) + 0.5 for i, name in enumerate(real)}
+    return real, {name: x + worse for name, x in b.items()}, b
+
+
+def ratio_of(real, a, b, seed=0, **options):
+    return paired_frechet_ratio(
+        real, a, b, generator=torch.Generator().manual_seed(seed), **{"resamples": 50, **options}
+    )
+
+
+def test_equal_sets_have_the_ratio_one_exactly():
+    real, _, b = settings()
+    assert ratio_of(real, b, b) == (1, 1, 1)
+
+
+def test_the_ratio_is_that_of_the_mean_distances_and_lies_within_its_interval():
+    real, a, b = settings()
+    far = [sum(frechet_distance(real[name], side[name]) for name in real) for side in (a, b)]
+    found = ratio_of(real, a, b)
+    assert found.ratio == pytest.approx(far[0] / far[1], rel=1e-9)
+    assert 1 < found.low < found.ratio < found.high
+
+
+def test_swapping_the_settings_inverts_the_ratio_and_its_ends():
+    real, a, b = settings()
+    there, back = ratio_of(real, a, b), ratio_of(real, b, a)
+    assert back.ratio == pytest.approx(1 / there.ratio)
+    assert (back.low, back.high) == pytest.approx((1 / there.high, 1 / there.low))
+
+
+def test_the_interval_narrows_with_more_rows_and_a_lower_level():
+    def width(n, **options):
+        found = ratio_of(*settings(n), **options)
+        return math.log(found.high / found.low)
+
+    assert width(3200, resamples=200) < 0.6 * width(200, resamples=200)
+    assert width(400, level=0.5) < width(400, level=0.95)
+
+
+def test_pairing_narrows_the_interval():
+    real, a, b = settings()
+    mixed = {name: x[torch.randperm(len(x), generator=torch.Generator())] for name, x in a.items()}
+    paired, apart = ratio_of(real, a, b), ratio_of(real, mixed, b)
+    assert apart.ratio == pytest.approx(paired.ratio)
+    assert math.log(paired.high / paired.low) < 0.8 * math.log(apart.high / apart.low)
+
+
+def test_what_is_not_paired_has_no_ratio():
+    real, a, b = settings(20)
+    less = {name: x[:-1] for name, x in a.items()}
+    broken = {name: x * torch.nan for name, x in a.items()}
+    same = {name: torch.zeros(20, 4) for name in real}
+    for wrong, message in (
+        ((real, less, b), "rows"),
+        ((real, {"m0": a["m0"]}, b), "modalities"),
+        (({}, {}, {}), "modalities"),
+        ((real, broken, b), "finite"),
+        ((same, a, same), "b is at distance 0"),
+        ((same, same, b), "a is at distance 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ratio_of(*wrong)
+    for options, message in (({"level": 1.0}, "level"), ({"resamples": 1}, "resamples")):
+        with pytest.raises(ValueError, match=message):
+            ratio_of(real, a, b, **options)
