@@ -109,9 +109,8 @@ class FlowMap(nn.Module):
             v = self.teacher_velocity(z, r + s * span, features, present)
             return span[:, None] * v
 
-        return (z - heun(rescaled, z, self.teacher_steps, self.student.schedule).states[-1]) / span[
-            :, None
-        ]
+        states, _ = heun(rescaled, z, self.teacher_steps, self.student.schedule)
+        return (z - states[-1]) / span[:, None]
 
     def loss(
         self,
@@ -127,7 +126,7 @@ class FlowMap(nn.Module):
         `whole` is its mean over the spans from noise to data.
         """
         prior = self.student
-        z = (latents.sample(generator) - prior.latent_mean) / prior.latent_std
+        z = prior.standardised(latents.sample(generator))
         device = z.device if generator is None else generator.device
         noise = standard_normal_like(z.shape, z, generator)
         kind, *ends = torch.rand(3, len(z), generator=generator, device=device).to(z.device)

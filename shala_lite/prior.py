@@ -142,6 +142,10 @@ class LatentPrior(nn.Module):
         if self.guide is not None:
             self.guide.standardise(latents)
 
+    def standardised(self, z: Tensor) -> Tensor:
+        """Latents (n, Z) of the decoder in the units of the diffusion."""
+        return (z - self.latent_mean) / self.latent_std
+
     def velocity(
         self,
         z: Tensor,
@@ -172,7 +176,7 @@ class LatentPrior(nn.Module):
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         """The module's loss with a fresh z for every item; also that `given` any, and `nothing`."""
-        z = (latents.sample(generator) - self.latent_mean) / self.latent_std
+        z = self.standardised(latents.sample(generator))
         noise = standard_normal_like(z.shape, z, generator)
         t = standard_normal_like(z.shape[:1], z, generator).sigmoid()
         subset = draw_subsets(present, self.none, self.one, generator)
@@ -289,6 +293,5 @@ class LatentPrior(nn.Module):
             for some in torch.arange(len(z), device=z.device).split(AT_ONCE):
                 of_some = {name: h[some] for name, h in given.items()}
                 velocity = partial(self.velocity, features=of_some, present=have[some])
-                scaled = (z[some] - self.latent_mean) / self.latent_std
-                found.append(log_density(velocity, scaled, steps))
+                found.append(log_density(velocity, self.standardised(z[some]), steps))
         return torch.cat(found) - self.latent_std.log().sum()

@@ -331,7 +331,3 @@ def test_samples_that_cannot_be_drawn_are_refused_by_name():
         flow_map.sample(12, steps=0)
     with pytest.raises(KeyError, match=r"given: unknown \['d'\].*'a', 'b', 'c'"):
         flow_map.sample(12, {"d": given["a"]})
-    with pytest.raises(ValueError, match=r"given: \{'b': 11\} items, expected n = 12"):
-        flow_map.sample(12, given | {"b": given["b"][:11]})
-    with pytest.raises(ValueError, match=r"present: shape \(12, 2\), expected \(12, 3\)"):
-        flow_map.sample(12, given, EVERYTHING[:, :2])
