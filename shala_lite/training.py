@@ -45,12 +45,14 @@ class DivergedError(RuntimeError):
 class History:
     """Loss terms, averaged over the steps since the previous entry.
 
-    `seconds` counts the time spent in training over all sessions of a resumed run.
+    `seconds` counts the time spent in training over all sessions of a resumed run, `items` what
+    it saw, each as often as it was seen.
     """
 
     steps: list[int] = field(default_factory=list)
     terms: dict[str, list[float]] = field(default_factory=dict)
     seconds: float = 0.0
+    items: int = 0
 
     def append(self, step: int, means: dict[str, float]) -> None:
         """Add one entry."""
@@ -117,7 +119,7 @@ def fit(
     precision: Any = None,
     accelerator: str = "auto",
     folder: Path | str | None = None,
-    checkpoint_every: int = 500,
+    checkpoint_seconds: float = 30.0,
     label: str = "training",
     progress: bool = True,
 ) -> History:
@@ -137,7 +139,8 @@ def fit(
         precision, accelerator: as in Lightning Fabric; precision None is `bf16-mixed` on a CUDA
             GPU and `32-true` elsewhere.
         folder: where checkpoints go; None for none. A run found there is continued.
-        checkpoint_every: steps between two checkpoints.
+        checkpoint_seconds: at least so long between two checkpoints, which are written at points of
+            the history; 0 is one at each of them.
         label: name on the progress bar.
         progress: whether to show it.
 
@@ -150,8 +153,8 @@ def fit(
         raise ValueError(f"steps: {steps}, expected at least 1")
     if not 1 <= batch_size <= len(data):
         raise ValueError(f"batch_size: {batch_size}, expected 1 to {len(data)}, the data's length")
-    if checkpoint_every < 1:
-        raise ValueError(f"checkpoint_every: {checkpoint_every}, expected at least 1")
+    if checkpoint_seconds < 0:
+        raise ValueError(f"checkpoint_seconds: {checkpoint_seconds}, expected at least 0")
     if ema is not None and not 0 < ema < 1:
         raise ValueError(f"ema: {ema}, expected a number between 0 and 1, or None")
     if precision is None:
@@ -165,17 +168,9 @@ def fit(
     )
     wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
     average = _Average(model, ema) if ema else None
-    identity = dict(
-        steps=steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        clip=clip,
-        ema=ema,
-        seed=seed,
-        precision=str(precision),
-        items=len(data),
-    )
+    identity = dict(steps=steps, batch_size=batch_size, items=len(data), seed=seed)
+    identity |= dict(learning_rate=learning_rate, weight_decay=weight_decay, clip=clip, ema=ema)
+    identity |= dict(precision=str(precision))
     history, start, saved = History(), 0, None
     folder = None if folder is None else Path(folder)
     if folder is not None:
@@ -206,6 +201,7 @@ def fit(
     pending: list[tuple[int, dict[str, Tensor]]] = []
     log_every = max(1, steps // LOG_POINTS)
     earlier, began = history.seconds, time.perf_counter()
+    last = began
     batches = _indices(len(data), batch_size, seed, start)
     bar = tqdm(
         total=steps, initial=start, desc=label, disable=not progress, mininterval=1.0, leave=False
@@ -223,17 +219,18 @@ def fit(
         if average:
             average.update(step)
         pending.append((step, {name: value.detach() for name, value in terms.items()}))
-        due = (step + 1) % checkpoint_every == 0 or step + 1 == steps
-        if (step + 1) % log_every == 0 or due:
+        bar.update()
+        if (step + 1) % log_every == 0 or step + 1 == steps:
             means = _drain(pending, saved)
-            if due and not _finite(model):
+            if not _finite(model):
                 raise DivergedError(_report(f"weights not finite after step {step}", means, saved))
             history.append(step + 1, means)
+            history.items = (step + 1) * batch_size
             shown = {k: f"{v:.4g}" for k, v in means.items() if "/" not in k}
             bar.set_postfix(shown, refresh=False)
-        bar.update()
-        if folder is not None and due:
-            saved = checkpoint(folder, step + 1)
+            waited = time.perf_counter() - last
+            if folder is not None and (waited >= checkpoint_seconds or step + 1 == steps):
+                saved, last = checkpoint(folder, step + 1), time.perf_counter()
     bar.close()
     history.seconds = earlier + time.perf_counter() - began
     if average:

@@ -53,7 +53,7 @@ def attempt(folder, out, precision, ema, lease):
         precision=precision,
         accelerator="cpu",
         folder=folder,
-        checkpoint_every=1,
+        checkpoint_seconds=0,
         progress=False,
     )
     save_file(model.state_dict(), Path(out) / "weights.safetensors")

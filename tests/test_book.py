@@ -81,6 +81,8 @@ def test_no_profile_is_left_of_a_chapter_that_is_gone():
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_a_chapter_is_stripped(chapter):
+    ids = [cell["id"] for cell in json.loads((BOOK / f"{chapter}.ipynb").read_text())["cells"]]
+    assert len(set(ids)) == len(ids)
     for number, cell in enumerate(notebook(chapter).cells):
         if cell.cell_type == "code":
             assert not cell.outputs, f"cell {number} has outputs"

@@ -255,23 +255,33 @@ def test_a_short_run_has_an_entry_for_every_step_with_its_last():
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_no_number_names_step_terms_and_checkpoint(tmp_path, bad):
     with pytest.raises(DivergedError) as error:
-        train(spoil={17: lambda model: bad}, folder=tmp_path, checkpoint_every=5)
+        train(spoil={17: lambda model: bad}, folder=tmp_path, checkpoint_seconds=0)
     message = str(error.value)
     assert f"at step 17: {{'loss': {bad}, 'error': " in message
     saved = sorted(tmp_path.glob("checkpoint-*.pt"))
-    assert [path.name[:19] for path in saved] == ["checkpoint-00000010", "checkpoint-00000015"]
+    assert [path.name[:19] for path in saved] == ["checkpoint-00000016", "checkpoint-00000017"]
     assert f"last good checkpoint: {saved[-1]}" in message
 
 
 def test_the_step_is_right_even_where_it_is_noticed_later(tmp_path):
     """Of 1000 steps, every fifth is looked at."""
-    with pytest.raises(DivergedError, match=r"at step 121: .*checkpoint-00000100"):
+    with pytest.raises(DivergedError, match=r"at step 121: .*checkpoint-00000120"):
         train(
             steps=1000,
             spoil={121: lambda model: math.nan},
             folder=tmp_path,
-            checkpoint_every=100,
+            checkpoint_seconds=0,
         )
+
+
+def test_checkpoints_wait_for_each_other_and_the_last_for_nothing(tmp_path):
+    train(folder=tmp_path, checkpoint_seconds=math.inf)
+    assert [path.name[:19] for path in tmp_path.iterdir()] == ["checkpoint-00000030"]
+
+
+def test_the_history_counts_every_item_seen():
+    _, _, history = train(steps=7)
+    assert history.items == 7 * 8
 
 
 def test_without_checkpoints_the_error_says_so():
@@ -286,9 +296,9 @@ def finite_with_nan_gradient(model):
 
 @pytest.mark.parametrize("step", [9, 14, 29])
 def test_a_gradient_that_is_no_number_leaves_no_broken_checkpoint(tmp_path, step):
-    """The loss is finite, the weights after it are not: before a checkpoint, and at the end."""
+    """The loss is finite, the weights after it are not: on the way, and at the end."""
     with pytest.raises(DivergedError, match=f"after step {step}: "):
-        train(spoil={step: finite_with_nan_gradient}, folder=tmp_path, checkpoint_every=5)
+        train(spoil={step: finite_with_nan_gradient}, folder=tmp_path, checkpoint_seconds=0)
     for path in tmp_path.glob("checkpoint-*.pt"):
         state = torch.load(path, weights_only=True)
         assert state["step"] <= step
@@ -298,10 +308,10 @@ def test_a_gradient_that_is_no_number_leaves_no_broken_checkpoint(tmp_path, step
 def test_after_divergence_the_run_goes_on_from_the_last_good_checkpoint(tmp_path):
     """Once the cause is gone, the end is as if it had never been."""
     with pytest.raises(DivergedError):
-        train(spoil={17: lambda model: math.nan}, folder=tmp_path, checkpoint_every=5)
-    resumed, _, history = train(folder=tmp_path, checkpoint_every=5)
-    assert resumed.steps == list(range(15, 30))
-    plain, _, expected = train(checkpoint_every=5)
+        train(spoil={17: lambda model: math.nan}, folder=tmp_path, checkpoint_seconds=0)
+    resumed, _, history = train(folder=tmp_path, checkpoint_seconds=0)
+    assert resumed.steps == list(range(17, 30))
+    plain, _, expected = train(checkpoint_seconds=0)
     assert_equal(resumed.state(), plain.state())
     assert history.terms == expected.terms
 
@@ -315,7 +325,7 @@ def test_after_divergence_the_run_goes_on_from_the_last_good_checkpoint(tmp_path
         ({"steps": 0}, "steps: 0, expected at least 1"),
         ({"batch_size": 25}, "batch_size: 25, expected 1 to 24"),
         ({"batch_size": 0}, "batch_size: 0, expected 1 to 24"),
-        ({"checkpoint_every": 0}, "checkpoint_every: 0, expected at least 1"),
+        ({"checkpoint_seconds": -1.0}, "checkpoint_seconds: -1.0, expected at least 0"),
         ({"ema": 1.0}, "ema: 1.0, expected"),
         ({"ema": -0.5}, "ema: -0.5, expected"),
     ],
