@@ -168,7 +168,7 @@ def fit(
     )
     wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
     average = _Average(model, ema) if ema else None
-    identity = dict(steps=steps, batch_size=batch_size, items=len(data), seed=seed)
+    identity: dict[str, Any] = dict(steps=steps, batch_size=batch_size, items=len(data), seed=seed)
     identity |= dict(learning_rate=learning_rate, weight_decay=weight_decay, clip=clip, ema=ema)
     identity |= dict(precision=str(precision))
     history, start, saved = History(), 0, None
