@@ -14,6 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from .code_digest import module_digest
+from .files import read_json
+
 EVERY = 60  # seconds between two states of a progress bar in a file
 
 
@@ -63,6 +66,22 @@ def execute(notebook: Path, folder: Path, parameters: Mapping[str, Any]) -> bool
     running.replace(failed)
     print(f"executed so far: {failed}", file=sys.stderr)
     return False
+
+
+def up_to_date(notebook: Path, folder: Path) -> bool:
+    """Whether the folder holds a finished run of this notebook, by the code as it is now."""
+    copy, manifest = folder / notebook.name, folder / "manifest.json"
+    if not (copy.is_file() and manifest.is_file()) or _sources(copy) != _sources(notebook):
+        return False
+    code = read_json(manifest)["code"]
+    return all(module_digest(name) == digest for name, digest in code.items())
+
+
+def _sources(notebook: Path) -> list[str]:
+    """Cells of a notebook, those apart that papermill has added."""
+    cells = json.loads(notebook.read_text())["cells"]
+    own = (c for c in cells if "injected-parameters" not in c["metadata"].get("tags", []))
+    return ["".join(cell["source"]) for cell in own]
 
 
 @contextmanager

@@ -104,8 +104,9 @@ class Experiment:
 
     def _prefixed(self, prefix: str, **defaults: Any) -> dict[str, Any]:
         """Parameters that start with `prefix`, without it."""
-        cut = len(prefix)
-        own = {k[cut:]: v for k, v in self.parameters.items() if k.startswith(prefix)}
+        own = {
+            k.removeprefix(prefix): v for k, v in self.parameters.items() if k.startswith(prefix)
+        }
         return defaults | own
 
     @property
@@ -139,16 +140,19 @@ class Experiment:
         with self.run.stage(name):
             folder = self.run.used(artifact(name, config, sources, make_and_note))
         record = json.loads((folder / "history.json").read_text())
-        self.histories |= {label: History(**history) for label, history in record.items()}
+        found = {label: History(**history) for label, history in record.items()}
+        for label, history in found.items():
+            self.run.trained(label, history.items, history.seconds)
+        self.histories |= found
         return folder
 
     def _fit(
         self, model: nn.Module, data: Any, budget: dict, steps: int, folder: Path, label: str
     ) -> History:
-        """Train a stage for `steps` with the batch, rate and moving average of its budget."""
+        """Train a stage for `steps` with the batch, rate, average and seed of its budget."""
         options: dict[str, Any] = dict(batch_size=budget["batch"], learning_rate=budget["rate"])
-        options |= dict(ema=budget.get("ema"), seed=self.seed, folder=folder, label=label)
-        return fit(model, data, steps=steps, **options)
+        options |= dict(ema=budget.get("ema"), seed=budget.get("seed", self.seed))
+        return fit(model, data, steps=steps, folder=folder, label=label, **options)
 
     def _judges(self) -> Judges:
         """One classifier a modality, trained on real training data; seed 0 whatever the run's."""
@@ -159,14 +163,10 @@ class Experiment:
                 judges = Judges.for_modalities(train.modalities, width=settings["width"])
             histories = {}
             for name in judges.names:
-                histories[f"judge {name}"] = fit(
-                    judges[name],
-                    JudgeData(train, name),
-                    steps=settings["steps"],
-                    batch_size=settings["batch"],
-                    learning_rate=settings["rate"],
-                    folder=folder / f"checkpoint-{name}",
-                    label=f"judge of {name}",
+                own, label = folder / f"checkpoint-{name}", f"judge {name}"
+                budget, seen = settings | {"seed": 0}, JudgeData(train, name)
+                histories[label] = self._fit(
+                    judges[name], seen, budget, settings["steps"], own, label
                 )
             judges.fit_feature_statistics(train)
             judges.save(folder)
@@ -196,15 +196,13 @@ class Experiment:
                 vae = make_vae(variant, train.modalities, **settings)
             histories = {}
             if budget["align_steps"]:
-                histories["alignment"] = fit(
+                first, own = (
                     AlignFirst(vae.encoders, vae.alignment),
-                    train,
-                    steps=budget["align_steps"],
-                    batch_size=budget["align_batch"],
-                    learning_rate=budget["align_rate"],
-                    seed=self.seed,
-                    folder=folder / "checkpoint-alignment",
-                    label="alignment",
+                    folder / "checkpoint-alignment",
+                )
+                few = {key: budget[f"align_{key}"] for key in ("batch", "rate", "steps")}
+                histories["alignment"] = self._fit(
+                    first, train, few, few["steps"], own, "alignment"
                 )
             label, steps = _label("stage 1", variant, changes), _steps(vae, train, budget, folder)
             histories[label] = self._fit(vae, train, budget, steps, folder, label)
@@ -227,24 +225,19 @@ class Experiment:
     def _stage2(self, variant: str = "concat", **changes: Any) -> LatentPrior:
         """The trained stage 2 on that stage 1; `changes` override parameters of stage 1.
 
-        `missing` concerns stage 1 alone: the prior trains on complete items.
+        Those with the prefix `stage2_` override this stage's. `missing` concerns stage 1 alone:
+        the prior trains on complete items.
         """
-        settings, vae = (
-            self._prefixed("stage2_", **STAGE2_DEFAULTS),
-            self.stage1(variant, **changes),
-        )
+        first, settings = self._stage2_settings(changes)
+        vae = self.stage1(variant, **first)
         keys = ("batch", "rate", "steps", "seconds", "ema", "guide_share")
         budget = {key: settings.pop(key) for key in keys}
 
         def make(folder: Path) -> dict[str, History]:
-            latents = self.latents("train", variant, **changes)
+            latents = self.latents("train", variant, **first)
+            sizes: Any = dict(latent_dim=vae.latent_dim, feature_dim=vae.feature_dim)
             with seeded(self.seed):
-                prior = LatentPrior(
-                    vae.names,
-                    latent_dim=vae.latent_dim,
-                    feature_dim=vae.feature_dim,
-                    **settings,
-                ).to(self.device)
+                prior = LatentPrior(vae.names, **sizes, **settings).to(self.device)
             prior.standardise(latents)
             count = _steps(prior, latents, budget, folder)
             stages = {"stage 2": (prior, count)}
@@ -258,15 +251,21 @@ class Experiment:
             save_prior(prior, folder)
             return histories
 
-        stage_1 = {"variant": variant, **self._stage1_settings(changes)}
+        stage_1 = {"variant": variant, **self._stage1_settings(first)}
         config = {"stage 1": stage_1, **settings, **budget, "seed": self.seed}
         folder = self._stage("stage2", config, ["prior", _module(variant), "training"], make)
         return load_prior(folder).to(self.device)
 
+    def _stage2_settings(self, changes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The changes that concern stage 1, and all settings of stage 2."""
+        own = {k[7:]: v for k, v in changes.items() if k.startswith("stage2_")}
+        first = {k: v for k, v in changes.items() if not k.startswith("stage2_")}
+        return first, self._prefixed("stage2_", **STAGE2_DEFAULTS) | own
+
     def _flow_map(
         self, variant: str = "concat", *, guidance: float | None = None, **changes: Any
     ) -> FlowMap:
-        """The few-step sampler distilled from that stage 2; `changes` override those of stage 1.
+        """The few-step sampler distilled from that stage 2; `changes` as in `stage2`.
 
         `guidance` overrides the run's. Batch and rate are stage 2's, the rate halved, unless given.
         """
@@ -275,10 +274,13 @@ class Experiment:
         settings = self._prefixed("fewstep_", **FEWSTEP_DEFAULTS, **like)
         settings |= {} if guidance is None else {"guidance": float(guidance)}
         budget = {key: settings.pop(key) for key in ("batch", "rate", "steps", *FEWSTEP_DEFAULTS)}
-        label = _label("few steps", variant, changes)
+        label, (first, prior) = (
+            _label("few steps", variant, changes),
+            self._stage2_settings(changes),
+        )
 
         def make(folder: Path) -> dict[str, History]:
-            latents = self.latents("train", variant, **changes)
+            latents = self.latents("train", variant, **first)
             with seeded(self.seed):
                 flow_map = FlowMap(self.stage2(variant, **changes), **settings)
             steps = _steps(flow_map, latents, budget, folder)
@@ -287,8 +289,8 @@ class Experiment:
             return {label: history}
 
         stages = {
-            "stage 1": {"variant": variant, **self._stage1_settings(changes)},
-            "stage 2": self._prefixed("stage2_", **STAGE2_DEFAULTS),
+            "stage 1": {"variant": variant, **self._stage1_settings(first)},
+            "stage 2": prior,
         }
         config = {**stages, **settings, **budget, "seed": self.seed}
         folder = self._stage("flow_map", config, ["flow_map", _module(variant), "training"], make)

@@ -148,6 +148,7 @@ class Run:
         self._keys = keys
         self._sources = sources
         self._stages: dict[str, dict[str, Any]] = {}
+        self._trainings: dict[str, dict[str, Any]] = {}
         self._datasets: dict[str, dict[str, Any]] = {}
         self._artifacts: dict[str, dict[str, Any]] = {}
         self._images: dict[str, bytes] = {}
@@ -195,6 +196,11 @@ class Run:
             **{key: known[key] for key in kept},
         }
         return folder
+
+    def trained(self, label: str, items: int, seconds: float) -> None:
+        """Note a training: how many items it saw, each as often as it did, and in which time."""
+        known = {"items": items, "seconds": round(seconds, 3)}
+        self._trainings[label] = {**known, "items_per_second": round(items / max(seconds, 1e-9), 1)}
 
     def dataset(self, dataset: Dataset) -> None:
         """Note a dataset: name, split, source, size and fingerprint."""
@@ -247,6 +253,7 @@ class Run:
             "versions": machine.versions(),
             **machine.device(),
             "stages": self._stages,
+            "trainings": self._trainings,
             "started": self._started,
             "finished": machine.now(),
             "seconds": round(perf_counter() - self._clock, 3),

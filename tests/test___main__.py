@@ -75,6 +75,31 @@ def test_all_chapters_run_in_order_each_in_the_folder_that_its_parameters_name(
     assert [line.split()[-1] for line in shown[-3:]] == ["01_first", "02_second", "all"]
 
 
+def test_resumed_only_what_is_not_finished_or_of_other_code_runs(
+    tmp_path, book, capsys, monkeypatch
+):
+    monkeypatch.setenv("SHALA_RUNS", str(tmp_path / "runs"))
+    both = ["run", "02_second", "01_first"]
+
+    def resume():
+        assert main([*both, "--resume"]) == 0
+        shown = capsys.readouterr().out.splitlines()
+        return [Path(line.split(": ")[1]).parent.name for line in shown if "results: " in line]
+
+    assert main(["run", "02_second"]) == 0
+    capsys.readouterr()
+    assert resume() == ["01_first"]
+    assert resume() == []
+    notebook = book / "02_second.ipynb"
+    notebook.write_text(notebook.read_text().replace("rate * 2", "rate * 3"))
+    assert resume() == ["02_second"]
+    manifest = runs.run_folder("01_first", PARAMETERS) / "manifest.json"
+    manifest.write_text(re.sub(r'("shala_lite.modalities": ")..', r"\1zz", manifest.read_text()))
+    assert resume() == ["01_first"]
+    runs.run_folder("02_second", PARAMETERS).joinpath("manifest.json").unlink()
+    assert resume() == ["02_second"]
+
+
 def test_parameters_out_folder_and_publishing_as_a_person_types_them(tmp_path, book, capsys):
     command = [sys.executable, "-m", "shala_lite", "run", "01_first", "--profile", "quick"]
     command += ["-p", "seed", "3", "-p", "rate", "2.5e-1", "-p", "widths", "[4]"]

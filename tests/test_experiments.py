@@ -111,6 +111,30 @@ def test_every_variant_is_a_stage_of_its_own_with_its_prior(first, store, varian
     assert found.stage1(variant, **options | {"latent_dim": 8}).latent_dim == 8
 
 
+def test_a_prior_of_another_kind_shares_stage_1_and_its_flow_map_knows_it(first, store):
+    found, change = experiment(), {"stage2_parametrisation": "noise"}
+    vae, before = found.stage1(), files()
+    prior = found.stage2("concat", **change)
+    assert found.stage1() is vae
+    assert (prior.parametrisation, first.stage2().parametrisation) == ("noise", "velocity")
+    made = {path.parent.name.split("-")[0] for path in files().keys() - before.keys()}
+    assert made == {"stage2"}
+    assert "stage 2 (stage2_parametrisation noise)" in found.histories
+    noise = found.flow_map("concat", **change).state_dict()
+    assert any(
+        not torch.equal(value, noise[k]) for k, value in found.flow_map().state_dict().items()
+    )
+
+
+def test_the_manifest_says_how_fast_each_training_was(first):
+    trainings = first.run.manifest()["trainings"]
+    assert {"stage 1", "stage 2", "judge m0"} <= trainings.keys()
+    for name, known in trainings.items():
+        steps = 2 if "judge" in name else 1 if "guide" in name else 3
+        assert known["items"] == steps * 16
+        assert known["items_per_second"] > 0
+
+
 def test_a_stage_can_be_trained_for_a_time(first, store):
     found = experiment(stage1_seconds=1)
     assert found.stage1() is not found.stage1("concat", seconds=0)
