@@ -104,10 +104,8 @@ class Experiment:
 
     def _prefixed(self, prefix: str, **defaults: Any) -> dict[str, Any]:
         """Parameters that start with `prefix`, without it."""
-        own = {
-            k.removeprefix(prefix): v for k, v in self.parameters.items() if k.startswith(prefix)
-        }
-        return defaults | own
+        given, cut = self.parameters.items(), len(prefix)
+        return defaults | {k[cut:]: v for k, v in given if k.startswith(prefix)}
 
     @property
     def device(self) -> torch.device:
