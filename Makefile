@@ -54,10 +54,10 @@ lint: $(SETUP) ## ruff (notebooks too) and mypy
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 
-run: $(SETUP) ## one chapter: make run CHAPTER=05_diffusion_prior PROFILE=laptop ARGS="-p seed 1"
+run: $(SETUP) ## chapters: make run CHAPTER="04_prior_hole 05_diffusion_prior" PROFILE=laptop ARGS="--resume -p seed 1"
 	@if [ -z "$(CHAPTER)" ]; then echo "make run: name a chapter, one of:" >&2; \
 		ls book/*.ipynb | sed 's,book/\(.*\)\.ipynb,  CHAPTER=\1,' >&2; exit 2; fi
-	@$(PY) -m shala_lite run "$(CHAPTER)" --profile "$(PROFILE)" $(ARGS)
+	@$(PY) -m shala_lite run $(CHAPTER) --profile "$(PROFILE)" $(ARGS)
 
 lab: $(SETUP) ## JupyterLab on the chapters, with live sliders
 	@SHALA_LIVE=1 $(PY) -m jupyterlab book $(LAB_ARGS)

@@ -43,7 +43,9 @@ NOTES = (
     "code for all modalities, ours with one for each.",
     "MVTCAE has alpha = 5/6, as its authors have it; there is none of ours, so its speed stands "
     "beside the fused model's.",
-    "trainer: our fit, MultiVae's BaseTrainer and loader. step: the model and the optimiser alone. "
+    "trainer: our fit, MultiVae's BaseTrainer and loader, each as it comes: our AdamW is PyTorch's "
+    "fused one, MultiVae's the plain one. step: the model and the fused optimiser alone. In the "
+    "trainings behind the scores MultiVae's optimiser is fused, too. "
     "CPU time: the same ratio in seconds of each process's own computing, which others on the "
     "machine change less.",
     "seconds: of the clock. On a CPU the budget is in CPU s, each process's own computing.",

@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from shala_lite import profiles, publish, runs
+from shala_lite.execute import cell_sources, own_cells
 from shala_lite.files import read_json
 
 BOOK = Path(__file__).resolve().parent
@@ -57,17 +58,6 @@ def executed(chapter: str, book: Path = BOOK) -> Path:
     if cell_sources(copy) != cell_sources(book / f"{chapter}.ipynb"):
         raise BuildError(f"{chapter} was edited after it was executed; run: {command}")
     return folder
-
-
-def own_cells(notebook: dict[str, Any]) -> list[dict[str, Any]]:
-    """Cells without the one that papermill injects: at this profile it repeats the one above it."""
-    injected = "injected-parameters"
-    return [c for c in notebook["cells"] if injected not in c.get("metadata", {}).get("tags", [])]
-
-
-def cell_sources(notebook: Path) -> list[str]:
-    """Source of each cell of the chapter itself."""
-    return ["".join(cell["source"]) for cell in own_cells(json.loads(notebook.read_text()))]
 
 
 def table(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:

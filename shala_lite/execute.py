@@ -71,17 +71,21 @@ def execute(notebook: Path, folder: Path, parameters: Mapping[str, Any]) -> bool
 def up_to_date(notebook: Path, folder: Path) -> bool:
     """Whether the folder holds a finished run of this notebook, by the code as it is now."""
     copy, manifest = folder / notebook.name, folder / "manifest.json"
-    if not (copy.is_file() and manifest.is_file()) or _sources(copy) != _sources(notebook):
+    if not (copy.is_file() and manifest.is_file()) or cell_sources(copy) != cell_sources(notebook):
         return False
     code = read_json(manifest)["code"]
     return all(module_digest(name) == digest for name, digest in code.items())
 
 
-def _sources(notebook: Path) -> list[str]:
-    """Cells of a notebook, those apart that papermill has added."""
-    cells = json.loads(notebook.read_text())["cells"]
-    own = (c for c in cells if "injected-parameters" not in c["metadata"].get("tags", []))
-    return ["".join(cell["source"]) for cell in own]
+def own_cells(notebook: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Cells of a notebook's JSON without the one that papermill injects."""
+    injected = "injected-parameters"
+    return [c for c in notebook["cells"] if injected not in c.get("metadata", {}).get("tags", [])]
+
+
+def cell_sources(notebook: Path) -> list[str]:
+    """Source of each cell of the chapter itself."""
+    return ["".join(cell["source"]) for cell in own_cells(json.loads(notebook.read_text()))]
 
 
 @contextmanager

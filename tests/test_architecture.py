@@ -33,6 +33,7 @@ CORE = [
 JUDGING = [
     "judges",
     "manifolds",
+    "inception",
     "metrics",
     "two_sample",
     "prior_hole",
