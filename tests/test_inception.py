@@ -387,6 +387,16 @@ def test_a_wrong_name_is_an_error_and_not_an_absent_score(tmp_path):
         scores(vae, {"prior": latents(12)}, data, tmp_path / "none.pt")
 
 
+def test_decoding_keeps_no_graph(narrow, monkeypatch):
+    vae, with_graph = tiny_vae(shape=SHAPE), []
+    decode = vae.decode
+    monkeypatch.setattr(
+        vae, "decode", lambda z: with_graph.append(torch.is_grad_enabled()) or decode(z)
+    )
+    scores(vae, {"prior": latents(40)}, tiny_dataset(40, shape=SHAPE), narrow)
+    assert with_graph == [False]
+
+
 def test_without_latents_there_are_no_scores(narrow):
     assert scores(tiny_vae(shape=SHAPE), {}, tiny_dataset(12, shape=SHAPE), narrow) == {}
 
