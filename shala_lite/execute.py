@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from .code_digest import module_digest
-from .files import read_json
+from .files import file_sha256, read_json
 
 EVERY = 60  # seconds between two states of a progress bar in a file
 
@@ -69,12 +69,16 @@ def execute(notebook: Path, folder: Path, parameters: Mapping[str, Any]) -> bool
 
 
 def up_to_date(notebook: Path, folder: Path) -> bool:
-    """Whether the folder holds a finished run of this notebook, by the code as it is now."""
+    """Whether the folder holds a finished run of this notebook, by the code its numbers rest on."""
     copy, manifest = folder / notebook.name, folder / "manifest.json"
     if not (copy.is_file() and manifest.is_file()) or cell_sources(copy) != cell_sources(notebook):
         return False
-    code = read_json(manifest)["code"]
-    return all(module_digest(name) == digest for name, digest in code.items())
+    try:
+        known = read_json(manifest)
+        whole = known["metrics_sha256"] == file_sha256(folder / "metrics.json")
+        return whole and all(module_digest(name) == d for name, d in known["code"].items())
+    except (ValueError, KeyError, OSError):  # damaged, and so not finished
+        return False
 
 
 def own_cells(notebook: Mapping[str, Any]) -> list[dict[str, Any]]:

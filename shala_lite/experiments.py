@@ -267,15 +267,13 @@ class Experiment:
 
         `guidance` overrides the run's. Batch and rate are stage 2's, the rate halved, unless given.
         """
-        p = self.parameters
-        like = {"batch": p["stage2_batch"], "rate": p["stage2_rate"] / 2}
+        first, prior = self._stage2_settings(changes)
+        told = changes if guidance is None else changes | {"guidance": guidance}
+        label = _label("few steps", variant, told)
+        like = {"batch": prior["batch"], "rate": prior["rate"] / 2}
         settings = self._prefixed("fewstep_", **FEWSTEP_DEFAULTS, **like)
         settings |= {} if guidance is None else {"guidance": float(guidance)}
         budget = {key: settings.pop(key) for key in ("batch", "rate", "steps", *FEWSTEP_DEFAULTS)}
-        label, (first, prior) = (
-            _label("few steps", variant, changes),
-            self._stage2_settings(changes),
-        )
 
         def make(folder: Path) -> dict[str, History]:
             latents = self.latents("train", variant, **first)

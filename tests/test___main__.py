@@ -96,7 +96,11 @@ def test_resumed_only_what_is_not_finished_or_of_other_code_runs(
     manifest = runs.run_folder("01_first", PARAMETERS) / "manifest.json"
     manifest.write_text(re.sub(r'("shala_lite.modalities": ")..', r"\1zz", manifest.read_text()))
     assert resume() == ["01_first"]
-    runs.run_folder("02_second", PARAMETERS).joinpath("manifest.json").unlink()
+    folder = runs.run_folder("02_second", PARAMETERS)
+    for damage in ("manifest.json", "metrics.json"):
+        (folder / damage).write_text("{")
+        assert resume() == ["02_second"]
+    (folder / "manifest.json").unlink()
     assert resume() == ["02_second"]
 
 
