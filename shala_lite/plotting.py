@@ -62,6 +62,8 @@ VARIANT_COLOURS = {
     "ancestral": PURPLE,
     "flow_map": VERMILION,
 }
+VARIANT_COLOURS |= dict(base=BLUE, transformer=BROWN, noise=VERMILION, any_subset=PURPLE)
+VARIANT_COLOURS |= dict(variance_preserving=GREEN, one_source=SKY)
 
 
 def use_style() -> None:
