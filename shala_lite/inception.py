@@ -144,6 +144,8 @@ def scores(
     latents: Mapping[str, Tensor],
     reference: MultimodalDataset,
     path: str | Path | None = None,
+    *,
+    train: MultimodalDataset | None = None,
 ) -> dict[str, float]:
     """FID of decoded latents against real sets, per image modality and as their mean.
 
@@ -156,6 +158,7 @@ def scores(
         latents: {variant: (N, Z)}, in the decoder's units.
         reference: real sets that have the modalities of `vae`, the test split as a rule.
         path: of the network; None: what `SHALA_INCEPTION` names.
+        train: real training sets; with them, `floor` is their distance from the reference.
 
     Returns:
         {"variant/fid": mean, "variant/fid@m0": ..., ...}; {} where no network is named.
@@ -181,6 +184,11 @@ def scores(
             fake = features(net, images[name][:count])
             found[f"{variant}/fid@{name}"] = frechet_distance(real[name][:count], fake)
         found[f"{variant}/fid"] = sum(found[f"{variant}/fid@{n}"] for n in names) / len(names)
+    if train is not None:
+        for name in names:
+            other = features(net, _present(train, name)[: len(real[name])])
+            found[f"floor/fid@{name}"] = frechet_distance(real[name][: len(other)], other)
+        found["floor/fid"] = sum(found[f"floor/fid@{n}"] for n in names) / len(names)
     return found
 
 

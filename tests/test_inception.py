@@ -357,6 +357,18 @@ def test_scores_are_plain_calls_at_equal_counts(narrow):
         check_metric(key, metrics.KEYS)
 
 
+def test_real_training_sets_are_the_floor(narrow):
+    vae, test = tiny_vae(shape=SHAPE), tiny_dataset(40, shape=SHAPE)
+    train = tiny_dataset(30, shape=SHAPE, seed=1)
+    z = {"prior": latents(40)}
+    found, net = scores(vae, z, test, narrow, train=train), load(narrow)
+    sides = {name: (test.observations[name][:30], train.observations[name]) for name in vae.names}
+    for name, (real, other) in sides.items():
+        assert found[f"floor/fid@{name}"] == fid(features(net, real), features(net, other))
+    assert found["floor/fid"] == sum(found[f"floor/fid@{name}"] for name in vae.names) / 3
+    assert scores(vae, z, test, narrow, train=test)["floor/fid"] == pytest.approx(0, abs=1e-6)
+
+
 def test_scores_do_not_depend_on_how_latents_are_cut_nor_on_the_mode(narrow, monkeypatch):
     vae, data = tiny_vae(shape=SHAPE), tiny_dataset(40, shape=SHAPE)
     whole = scores(vae, {"prior": latents(40)}, data, narrow)
