@@ -49,7 +49,7 @@ VARIANT_COLOURS = {
     "floor": "#BBBBBB",
     "concat": BLUE,
     "sum": PURPLE,
-    "attention": GREEN,
+    "attention": SKY,
     "poe": VERMILION,
     "moe": ORANGE,
     "mopoe": BROWN,
@@ -63,7 +63,7 @@ VARIANT_COLOURS = {
     "flow_map": VERMILION,
 }
 VARIANT_COLOURS |= dict(base=BLUE, transformer=BROWN, noise=VERMILION, any_subset=PURPLE)
-VARIANT_COLOURS |= dict(variance_preserving=GREEN, one_source=SKY)
+VARIANT_COLOURS |= dict(variance_preserving=GREEN, one_source=SKY, tuned=BLACK)
 
 
 def use_style() -> None:

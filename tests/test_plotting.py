@@ -15,6 +15,7 @@ mmvaeplus multivae_mvtcae nfe_8""".split()
 DISTINCT = 0.13  # in the unit cube of simulated colours
 SAMPLERS = ["prior", "standard_normal", "gaussian_mixture", "oracle"]
 STEPPERS = ["euler", "heun", "dpmpp_2m", "ancestral", "flow_map", "mopoe", "oracle"]
+POSTERIORS = ["concat", "tuned", "sum", "attention", "poe", "moe", "mopoe", "mmvaeplus"]
 CHOICES = ["base", "transformer", "noise", "variance_preserving", "one_source", "any_subset"]
 ENCODERS = ["concat", "sum", "poe", "moe", "mopoe", "mmvaeplus", "multivae_mvtcae"]
 
@@ -64,7 +65,7 @@ def test_every_variant_has_its_colour_and_keeps_it_with_any_prior():
     assert plotting.variant_colour("something new") == plotting.variant_colour("something new")
 
 
-@pytest.mark.parametrize("family", [SAMPLERS, ENCODERS, STEPPERS, CHOICES])
+@pytest.mark.parametrize("family", [SAMPLERS, ENCODERS, STEPPERS, CHOICES, POSTERIORS])
 @pytest.mark.parametrize("kind", ["protan", "deutan"])
 def test_variants_that_share_a_chart_differ_for_colour_blind_readers(family, kind):
     seen = [simulated(plotting.variant_colour(variant), kind) for variant in family]
