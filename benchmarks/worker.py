@@ -49,6 +49,9 @@ class _Run:
         """The artifact's folder, as it is."""
         return folder
 
+    def trained(self, label: str, items: int, seconds: float) -> None:
+        """Noted nowhere."""
+
     def stage(self, name: str) -> Any:
         """Not measured."""
         return nullcontext()

@@ -66,6 +66,10 @@ def _publish(folder: Path) -> int:
     print(f"published: {results.folder}\n{results.origin}")
     if any(run["dirty"] or not run["commit"] for run in results.manifest["runs"]):
         print("note: code of a run was not committed; the manifest says so", file=sys.stderr)
+    code = [run["code"] for run in results.manifest["runs"]]
+    unlike = sorted({m for one in code for m in one if any(o.get(m) != one[m] for o in code)})
+    if unlike:
+        print(f"note: the seeds were made by unlike code: {', '.join(unlike)}", file=sys.stderr)
     return 0
 
 

@@ -5,6 +5,7 @@ import os
 # Before torch is imported: two pytest workers on two cores, one thread each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests' data lie on the CPU
 
 from pathlib import Path
 

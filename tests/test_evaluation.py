@@ -85,7 +85,9 @@ def test_the_size_of_chunks_is_irrelevant(judges, data, monkeypatch, chunk):
 
     expected = scores()
     monkeypatch.setattr(evaluation, "CHUNK", chunk)
-    assert_same(scores(), expected)
+    for name, found in scores().items():
+        atol = 2 / 60 if name == "pairs" else 1e-4  # a label may flip where two classes are equal
+        torch.testing.assert_close(found, expected[name], atol=atol, rtol=1e-4, equal_nan=True)
 
 
 def test_features_are_those_of_stage_1(data):

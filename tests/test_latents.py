@@ -40,11 +40,12 @@ def test_encoding_is_what_stage_1_says_of_every_item():
 def test_the_size_of_batches_is_irrelevant(size):
     vae, data = tiny_vae(), masked_dataset()
     one, other = encode(vae, data.batches(20)), encode(vae, data.batches(size))
-    torch.testing.assert_close(one.posterior.mean, other.posterior.mean)
-    torch.testing.assert_close(one.posterior.std, other.posterior.std)
+    near = dict(atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(one.posterior.mean, other.posterior.mean, **near)
+    torch.testing.assert_close(one.posterior.std, other.posterior.std, **near)
     assert torch.equal(one.present, other.present)
     for name in NAMES:
-        torch.testing.assert_close(one.features[name], other.features[name])
+        torch.testing.assert_close(one.features[name], other.features[name], **near)
 
 
 @pytest.mark.parametrize("training", [True, False])
