@@ -46,18 +46,17 @@ class Published:
         return {Path(n).stem: self.folder / n for n in self.manifest["images"]["files"]}
 
     def text(self, name: str, form: str = ".3f") -> str:
-        """One metric in words: `0.612 ± 0.010 (3 seeds)`, or `0.612 (1 seed)`."""
+        """One metric: `0.612 ± 0.010`, or `0.612` of one seed; `origin` says how many there are."""
         if name not in self.metrics:
             raise ValueError(f"{self.folder} has no metric {name!r}; it has {list(self.metrics)}")
         spread = self.metrics.get(std_name(name))
-        beside = "" if spread is None else f" ± {spread:{form}}"
-        count = len(self.seeds)
-        return f"{self.metrics[name]:{form}}{beside} ({count} seed{'s' if count > 1 else ''})"
+        beside = "" if spread is None else f" ±\N{NO-BREAK SPACE}{spread:{form}}"
+        return f"{self.metrics[name]:{form}}{beside}"
 
     @property
     def origin(self) -> str:
         """Which runs these are: data, profile, seeds, commits, devices, day."""
-        manifest, runs = self.manifest, self.manifest["runs"]
+        manifest, runs, count = self.manifest, self.manifest["runs"], len(self.seeds)
 
         def each(values: Iterable[str]) -> str:
             return ", ".join(dict.fromkeys(values))
@@ -68,7 +67,8 @@ class Published:
         )
         return (
             f"{manifest['dataset']}, {manifest['source']} data, profile {manifest['profile']}, "
-            f"seeds {each(str(seed) for seed in self.seeds)}, commit {each(commits)}, "
+            f"{count} seed{'s' if count > 1 else ''} ({each(str(seed) for seed in self.seeds)}), "
+            f"commit {each(commits)}, "
             f"on {each(run['device'] for run in runs)}, {max(r['finished'] for r in runs)[:10]}"
         )
 

@@ -97,7 +97,7 @@ def test_full_scale_says_what_is_missing_and_prefers_the_larger_run(run, tmp_pat
     small = report.at_full_scale(*ask, book=book)
     assert "No run at full scale" in small.html
     assert "profile laptop" in small.html
-    assert Cells(small).rows[1] == ["prior", "0.250 (1 seed)", "-"]
+    assert Cells(small).rows[1] == ["prior", "0.250", "-"]
     full = run()
     full.finish()
     publish.publish(full.folder, book)
