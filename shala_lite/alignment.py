@@ -19,6 +19,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from shala_lite.nets import apply_where
+
 
 class Alignment(nn.Module):
     """Contrastive loss between the features of all pairs of modalities.
@@ -38,7 +40,7 @@ class Alignment(nn.Module):
         temperature: float = 0.1,
     ) -> None:
         super().__init__()
-        self.temperature = temperature
+        self.temperature, self.feature_dim = temperature, feature_dim
         self.heads = nn.ModuleDict({name: nn.Linear(feature_dim, width) for name in names})
 
     def forward(self, features: dict[str, Tensor], present: Tensor | None = None) -> Tensor:
@@ -87,5 +89,11 @@ class AlignFirst(nn.Module):
             x: {name: (B, *shape)} of all modalities.
             present: (B, M) bool, columns in the order of the encoders; None means all.
         """
-        features = {name: encode(x[name]).float() for name, encode in self.encoders.items()}
+        features = {}
+        for index, (name, encoder) in enumerate(self.encoders.items()):
+            where, width = (
+                None if present is None else present[:, index],
+                self.alignment.feature_dim,
+            )
+            features[name] = apply_where(encoder, x[name], where, width)
         return {"loss": self.alignment(features, present)}

@@ -6,21 +6,21 @@ one that has trained the same stage before it.
 """
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from shala_lite.alignment import AlignFirst
 from shala_lite.artifacts import artifact
 from shala_lite.datasets import MultimodalDataset, load_dataset
 from shala_lite.flow_map import FlowMap
-from shala_lite.fusion import FUSIONS
+from shala_lite.fused import FusedVAE
 from shala_lite.judges import JudgeData, Judges
 from shala_lite.latents import LatentDataset, encode
 from shala_lite.model import (
@@ -30,55 +30,26 @@ from shala_lite.model import (
     load_vae,
     make_vae,
     save_flow_map,
+    save_module,
     save_prior,
     save_vae,
 )
 from shala_lite.prior import LatentPrior
 from shala_lite.runs import Run
-from shala_lite.training import History, fit, steps_within
+from shala_lite.stages import (
+    FEWSTEP_DEFAULTS,
+    JUDGE_DEFAULTS,
+    STAGE1_DEFAULTS,
+    STAGE2_DEFAULTS,
+    label_of,
+    module_of,
+    seeded,
+    steps_of,
+)
+from shala_lite.training import History, fit
 from shala_lite.vae import MultimodalVAE
 
 ENCODE_BATCH = 1000
-# What no chapter varies: a parameter of the run with the stage's prefix overrides it.
-JUDGE_DEFAULTS = {"batch": 128, "rate": 5e-3}
-# Steps on alignment alone, before the ELBO; large batches, because partners compete in a batch.
-STAGE1_DEFAULTS = {
-    "steps": 0,
-    "seconds": 0,
-    "missing": 0.0,
-    "align_steps": 0,
-    "align_batch": 128,
-    "align_rate": 4e-3,
-}
-# The guide is worse on purpose: smaller, and trained for a share of the steps.
-STAGE2_DEFAULTS = {"steps": 0, "seconds": 0, "ema": 0.998, "guide_width": 128, "guide_share": 0.05}
-FEWSTEP_DEFAULTS = {"seconds": 0, "ema": 0.99}
-
-
-def _module(variant: str) -> str:
-    """Where a stage 1 is defined: what its artifact depends on."""
-    return "fused" if variant in FUSIONS else f"experts.{variant}"
-
-
-def _label(stage: str, variant: str, changes: dict[str, Any]) -> str:
-    """Name of a training, as progress bars and `Experiment.histories` show it."""
-    words = [stage] if variant == "concat" else [stage, variant]
-    if changes:
-        words.append("(" + ", ".join(f"{k} {v}" for k, v in sorted(changes.items())) + ")")
-    return " ".join(words)
-
-
-def _steps(model: nn.Module, data: Any, budget: dict[str, Any], folder: Path) -> int:
-    """Steps of a budget: as many as fit into its `seconds`, or its `steps` where that is 0."""
-    return steps_within(model, data, budget, folder) if budget["seconds"] else budget["steps"]
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Initialise weights from `seed` and leave the global random state as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # not the GPU's, which is not forked
-        yield
 
 
 class Experiment:
@@ -189,27 +160,43 @@ class Experiment:
         if budget["missing"]:
             train = train.with_missing(budget["missing"], self.seed)
 
+        align = {key: budget.pop(f"align_{key}") for key in ("batch", "rate", "steps")}
+        aligned = self._aligned(settings, align, train) if align["steps"] else None
+
         def make(folder: Path) -> dict[str, History]:
             with seeded(self.seed):
                 vae = make_vae(variant, train.modalities, **settings)
-            histories = {}
-            if budget["align_steps"]:
-                first, own = (
-                    AlignFirst(vae.encoders, vae.alignment),
-                    folder / "checkpoint-alignment",
-                )
-                few = {key: budget[f"align_{key}"] for key in ("batch", "rate", "steps")}
-                histories["alignment"] = self._fit(
-                    first, train, few, few["steps"], own, "alignment"
-                )
-            label, steps = _label("stage 1", variant, changes), _steps(vae, train, budget, folder)
-            histories[label] = self._fit(vae, train, budget, steps, folder, label)
+            if aligned:
+                first = AlignFirst(vae.encoders, vae.alignment)
+                first.load_state_dict(load_file(aligned / "aligned.safetensors"))
+            steps = steps_of(vae, train, budget, folder)
+            history = self._fit(vae, train, budget, steps, folder, label)
             save_vae(vae, folder)
-            return histories
+            return {label: history}
 
+        label = label_of("stage 1", variant, changes)
         config = {"variant": variant, **settings, **budget, "seed": self.seed}
-        folder = self._stage("stage1", config, [_module(variant), "training"], make)
+        config["aligned"] = aligned.name if aligned else None
+        folder = self._stage("stage1", config, [module_of(variant), "training"], make)
         return load_vae(folder).to(self.device)
+
+    def _aligned(
+        self, settings: dict[str, Any], budget: dict[str, Any], train: MultimodalDataset
+    ) -> Path:
+        """Encoders trained on alignment alone, once for all models that have such encoders."""
+        own = ("feature_dim", "widths", "residual")
+        sizes = {key: settings[key] for key in own if key in settings}
+
+        def make(folder: Path) -> dict[str, History]:
+            with seeded(self.seed):
+                vae = FusedVAE(train.modalities, alignment=1.0, **sizes)
+            model = AlignFirst(vae.encoders, vae.alignment)
+            history = self._fit(model, train, budget, budget["steps"], folder, "alignment")
+            save_module(model, sizes, folder, "aligned")
+            return {"alignment": history}
+
+        config = {**sizes, **budget, "seed": self.seed, "aligned on": train.fingerprint}
+        return self._stage("aligned", config, ["fused", "training"], make)
 
     def _stage1_settings(self, changes: dict[str, Any]) -> dict[str, Any]:
         settings = {**self._prefixed("stage1_", **STAGE1_DEFAULTS), **changes}
@@ -237,21 +224,24 @@ class Experiment:
             with seeded(self.seed):
                 prior = LatentPrior(vae.names, **sizes, **settings).to(self.device)
             prior.standardise(latents)
-            count = _steps(prior, latents, budget, folder)
+            count = steps_of(prior, latents, budget, folder)
             stages = {"stage 2": (prior, count)}
             if prior.guide is not None:
                 few = max(1, round(budget["guide_share"] * count))
                 stages = {"guide": (prior.guide, few), **stages}
             histories = {}
             for name, (module, steps) in stages.items():
-                label, own = _label(name, variant, changes), f"checkpoint-{name.replace(' ', '-')}"
+                label, own = (
+                    label_of(name, variant, changes),
+                    f"checkpoint-{name.replace(' ', '-')}",
+                )
                 histories[label] = self._fit(module, latents, budget, steps, folder / own, label)
             save_prior(prior, folder)
             return histories
 
         stage_1 = {"variant": variant, **self._stage1_settings(first)}
         config = {"stage 1": stage_1, **settings, **budget, "seed": self.seed}
-        folder = self._stage("stage2", config, ["prior", _module(variant), "training"], make)
+        folder = self._stage("stage2", config, ["prior", module_of(variant), "training"], make)
         return load_prior(folder).to(self.device)
 
     def _stage2_settings(self, changes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -269,7 +259,7 @@ class Experiment:
         """
         first, prior = self._stage2_settings(changes)
         told = changes if guidance is None else changes | {"guidance": guidance}
-        label = _label("few steps", variant, told)
+        label = label_of("few steps", variant, told)
         like = {"batch": prior["batch"], "rate": prior["rate"] / 2}
         settings = self._prefixed("fewstep_", **FEWSTEP_DEFAULTS, **like)
         settings |= {} if guidance is None else {"guidance": float(guidance)}
@@ -279,7 +269,7 @@ class Experiment:
             latents = self.latents("train", variant, **first)
             with seeded(self.seed):
                 flow_map = FlowMap(self.stage2(variant, **changes), **settings)
-            steps = _steps(flow_map, latents, budget, folder)
+            steps = steps_of(flow_map, latents, budget, folder)
             history = self._fit(flow_map, latents, budget, steps, folder, label)
             save_flow_map(flow_map, folder)
             return {label: history}
@@ -289,7 +279,7 @@ class Experiment:
             "stage 2": prior,
         }
         config = {**stages, **settings, **budget, "seed": self.seed}
-        folder = self._stage("flow_map", config, ["flow_map", _module(variant), "training"], make)
+        folder = self._stage("flow_map", config, ["flow_map", module_of(variant), "training"], make)
         return load_flow_map(folder).to(self.device)
 
     def model(self) -> ShaLa:

@@ -286,7 +286,8 @@ class LatentPrior(nn.Module):
         """
         if z.ndim != 2 or z.shape[1] != self.latent_dim:
             raise ValueError(f"z: shape {tuple(z.shape)}, expected (n, {self.latent_dim})")
-        given = given or {}
+        given, asked = given or {}, z
+        z = z.to(self.latent_mean)
         have = which_given(len(z), given, present, self.names).to(z.device)
         found = []
         with evaluating(self):
@@ -294,4 +295,4 @@ class LatentPrior(nn.Module):
                 of_some = {name: h[some] for name, h in given.items()}
                 velocity = partial(self.velocity, features=of_some, present=have[some])
                 found.append(log_density(velocity, self.standardised(z[some]), steps))
-        return torch.cat(found) - self.latent_std.log().sum()
+        return (torch.cat(found) - self.latent_std.log().sum()).to(asked)

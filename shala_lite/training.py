@@ -222,15 +222,18 @@ def fit(
         bar.update()
         if (step + 1) % log_every == 0 or step + 1 == steps:
             means = _drain(pending, saved)
-            if not _finite(model):
-                raise DivergedError(_report(f"weights not finite after step {step}", means, saved))
             history.append(step + 1, means)
             history.items = (step + 1) * batch_size
             shown = {k: f"{v:.4g}" for k, v in means.items() if "/" not in k}
             bar.set_postfix(shown, refresh=False)
             waited = time.perf_counter() - last
-            if folder is not None and (waited >= checkpoint_seconds or step + 1 == steps):
-                saved, last = checkpoint(folder, step + 1), time.perf_counter()
+            if waited >= checkpoint_seconds or step + 1 == steps:
+                if not _finite(model):  # before it is kept
+                    problem = f"weights not finite after step {step}"
+                    raise DivergedError(_report(problem, means, saved))
+                last = time.perf_counter()
+                if folder is not None:
+                    saved = checkpoint(folder, step + 1)
     bar.close()
     history.seconds = earlier + time.perf_counter() - began
     if average:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from shala_lite.alignment import Alignment
 from shala_lite.distributions import Posterior, laplace_log_likelihood
 from shala_lite.modalities import Modality
-from shala_lite.nets import ImageDecoder, ImageEncoder, LayeredDecoder, apply_to_few
+from shala_lite.nets import ImageDecoder, ImageEncoder, LayeredDecoder, apply_to_few, apply_where
 from shala_lite.observed import check_names, check_observations, check_present
 
 DECODERS: dict[str, Any] = {"convolutional": ImageDecoder, "layered": LayeredDecoder}
@@ -124,20 +124,11 @@ class MultimodalVAE(nn.Module):
 
     def _features(self, x: dict[str, Tensor], present: Tensor | None) -> dict[str, Tensor]:
         found = {}
-        x = {name: seen.float() for name, seen in x.items()}  # autocast lowers it where it can
         for index, name in enumerate(self.names):
-            if name not in x:
-                continue
-            if present is None or present[:, index].all():
-                found[name] = self.encoders[name](x[name]).float()
-                continue
-            # what is absent never reaches the encoder: not even its batch statistics know of it
-            h = x[name].new_zeros(len(x[name]), self.feature_dim)
-            rows = present[:, index].nonzero()[:, 0]
-            if len(rows):
-                seen = apply_to_few(self.encoders[name], x[name][rows]).float()
-                h = h.index_copy(0, rows, seen)
-            found[name] = h
+            if name in x:
+                seen = x[name].float()  # autocast lowers it where it can
+                where = None if present is None else present[:, index]
+                found[name] = apply_where(self.encoders[name], seen, where, self.feature_dim)
         return found
 
     def features(self, x: dict[str, Tensor], present: Tensor | None = None) -> dict[str, Tensor]:

@@ -152,6 +152,20 @@ def test_aligning_first_is_the_alignment_of_what_the_encoders_say():
         assert first.loss(x, given, step=3, generator=rng())["loss"] == expected
 
 
+def test_aligning_first_never_looks_at_what_is_absent():
+    vae, x = tiny_vae(alignment=2.0), tiny_images()
+    present = torch.rand(12, 3, generator=rng(1)) < 0.7
+    spoiled = {
+        name: torch.where(present[:, m, None, None, None], seen, torch.nan)
+        for m, (name, seen) in enumerate(x.items())
+    }
+    losses = []
+    for given in (x, spoiled):
+        first = AlignFirst(vae.encoders, vae.alignment).train()
+        losses.append(first.loss(given, present)["loss"].item())
+    assert losses[0] == losses[1]
+
+
 def test_aligning_first_trains_encoders_and_heads_in_place_and_nothing_else():
     vae = tiny_vae(alignment=2.0)
     before = {name: p.clone() for name, p in vae.named_parameters()}

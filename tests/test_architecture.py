@@ -55,7 +55,7 @@ BOOKKEEPING = [
     "__main__",
 ]
 # What ties all of it together for the chapters, and is imported by nothing below.
-TOP = ["report", "experiments"]
+TOP = ["report", "stages", "experiments"]
 # Modules that import only what stands here, whatever their place in the flow. Pictures are drawn
 # from arrays, and training knows neither models nor data.
 ONLY = {

@@ -97,6 +97,24 @@ def test_the_fingerprint_follows_the_content_and_nothing_else():
     assert make(modalities=renamed, observations=as_c).fingerprint != print_of
 
 
+@pytest.mark.parametrize(
+    ("indices", "expected"),
+    [
+        (slice(3), 3),
+        (slice(None), 4),
+        ([3, 1, 0, 5, 2], 3),  # the fourth may repeat one
+        ([0, 1, 1, 2], 2),
+        ([5, 0, 1], 0),
+        ([True, False, True, True, True, True, True], 3),
+    ],
+)
+def test_a_subset_knows_how_many_of_its_first_items_repeat_nothing(indices, expected):
+    data = make()
+    data.distinct = 4
+    at = torch.tensor(indices) if isinstance(indices, list) else indices
+    assert data.subset(at).distinct == expected
+
+
 def test_a_fingerprint_taken_before_subset_does_not_stick():
     data = make()
     assert data.fingerprint

@@ -407,6 +407,13 @@ def test_the_density_is_item_by_item_and_ignores_absent_features(monkeypatch):
     assert max(rows) == 5
 
 
+def test_a_density_is_given_in_the_precision_of_what_is_asked():
+    prior, z = tiny_prior(), torch.randn(5, LATENT, generator=rng(4))
+    found = prior.log_prob(z.double(), steps=2)
+    assert found.dtype == torch.float64
+    assert torch.equal(found.float(), prior.log_prob(z, steps=2))
+
+
 @pytest.mark.parametrize("training", [True, False])
 def test_the_density_leaves_the_mode_and_keeps_no_graph(training):
     prior = tiny_prior().train(training)

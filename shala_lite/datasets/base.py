@@ -122,9 +122,19 @@ class MultimodalDataset:
             observations={name: x[at] for name, x in self.observations.items()},
             labels=labels,
             present=self.present[at],
-            distinct=None if self.distinct is None else min(self.distinct, len(labels)),
+            distinct=None if self.distinct is None else self._distinct(at),
             _fingerprint=None,
         )
+
+    def _distinct(self, at: Any) -> int:
+        """How many leading items at those positions are among the first that repeat nothing."""
+        positions = torch.arange(len(self), device=self.device)[at].tolist()
+        taken: set[int] = set()
+        for position in positions:
+            if position >= (self.distinct or 0) or position in taken:
+                break
+            taken.add(position)
+        return len(taken)
 
     def only(self, names: Sequence[str]) -> MultimodalDataset:
         """The same items, seen through the modalities of these names alone, in that order.

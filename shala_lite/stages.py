@@ -1,0 +1,53 @@
+"""How each stage of an experiment is named, seeded and budgeted, unless a run says else."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from shala_lite.fusion import FUSIONS
+from shala_lite.training import steps_within
+
+# What no chapter varies: a parameter of the run with the stage's prefix overrides it.
+JUDGE_DEFAULTS = {"batch": 128, "rate": 5e-3}
+# Steps on alignment alone, before the ELBO; large batches, because partners compete in a batch.
+STAGE1_DEFAULTS = {
+    "steps": 0,
+    "seconds": 0,
+    "missing": 0.0,
+    "align_steps": 0,
+    "align_batch": 128,
+    "align_rate": 4e-3,
+}
+# The guide is worse on purpose: smaller, and trained for a share of the steps.
+STAGE2_DEFAULTS = {"steps": 0, "seconds": 0, "ema": 0.998, "guide_width": 128, "guide_share": 0.05}
+FEWSTEP_DEFAULTS = {"seconds": 0, "ema": 0.99}
+
+
+def module_of(variant: str) -> str:
+    """Where a stage 1 is defined: what its artifact depends on."""
+    return "fused" if variant in FUSIONS else f"experts.{variant}"
+
+
+def label_of(stage: str, variant: str, changes: dict[str, Any]) -> str:
+    """Name of a training, as progress bars and `Experiment.histories` show it."""
+    words = [stage] if variant == "concat" else [stage, variant]
+    if changes:
+        words.append("(" + ", ".join(f"{k} {v}" for k, v in sorted(changes.items())) + ")")
+    return " ".join(words)
+
+
+def steps_of(model: nn.Module, data: Any, budget: dict[str, Any], folder: Path) -> int:
+    """Steps of a budget: as many as fit into its `seconds`, or its `steps` where that is 0."""
+    return steps_within(model, data, budget, folder) if budget["seconds"] else budget["steps"]
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Initialise weights from `seed` and leave the global random state as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # not the GPU's, which is not forked
+        yield
