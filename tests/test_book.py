@@ -98,7 +98,9 @@ def test_a_chapter_has_the_sizes_of_one(chapter):
     code = [cell.source for cell in cells if cell.cell_type == "code"]
     assert sum(len(code_lines(source)) for source in code) <= 200
     for number, cell in enumerate(cells):
-        assert len(cell.source.splitlines()) <= 30, f"cell {number}"
+        # the parameters are a list of sizes, which nobody reads line by line
+        most = 40 if "parameters" in cell.metadata.get("tags", []) else 30
+        assert len(cell.source.splitlines()) <= most, f"cell {number}"
         assert cell.source.strip(), f"cell {number} is empty"
 
 
