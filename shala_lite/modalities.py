@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-KINDS = ("image",)
+from .vocabulary import Vocabulary
+
+# The axes of one observation of each kind.
+AXES = {"image": ("channels", "height", "width"), "text": ("length",)}
+KINDS = tuple(AXES)
 
 
 @dataclass(frozen=True)
@@ -17,18 +21,21 @@ class Modality:
 
     Args:
         name: the key under which batches hold this modality, e.g. ``"m0"``.
-        shape: the shape of one observation without the batch axis; (channels, height, width)
-            for an image.
+        shape: the shape of one observation without the batch axis: (channels, height, width) for
+            an image, (length,) for a text.
         kind: what the numbers are. ``"image"``: pixels, float in [0, 1] once in a batch.
+            ``"text"``: token ids, int64 once in a batch.
+        vocabulary: of a text, and of nothing else.
 
     Raises:
         ValueError: for an empty name, a shape that is not made of positive integers or does
-            not suit the kind, or a kind that is not in ``KINDS``.
+            not suit the kind, a kind that is not in ``KINDS``, or a text without a vocabulary.
     """
 
     name: str
     shape: tuple[int, ...]
     kind: str = "image"
+    vocabulary: Vocabulary | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -41,7 +48,20 @@ class Modality:
             raise ValueError(
                 f"kind of {self.name!r}: expected one of {', '.join(KINDS)}, got {self.kind!r}"
             )
-        if self.kind == "image" and len(self.shape) != 3:
+        if len(self.shape) != len(AXES[self.kind]):
+            axes = ", ".join(AXES[self.kind])
             raise ValueError(
-                f"shape of {self.name!r}: an image has (channels, height, width), got {self.shape}"
+                f"shape of {self.name!r}: kind {self.kind} has ({axes}), got {self.shape}"
             )
+        if (self.kind == "text") != (self.vocabulary is not None):
+            raise ValueError(
+                f"vocabulary of {self.name!r}: expected one for a text and None for an image, "
+                f"got {self.vocabulary!r} for kind {self.kind!r}"
+            )
+
+    @classmethod
+    def from_config(cls, config: dict) -> Modality:
+        """The modality that ``dataclasses.asdict`` wrote down."""
+        vocabulary = config.get("vocabulary")
+        vocabulary = vocabulary and Vocabulary(**vocabulary)
+        return cls(config["name"], tuple(config["shape"]), config["kind"], vocabulary)

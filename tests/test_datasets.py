@@ -6,6 +6,7 @@ from tiny_models import NAMES, some_present, tiny_dataset
 
 from shala_lite.datasets import MultimodalDataset, data_root, load_dataset
 from shala_lite.modalities import Modality
+from shala_lite.vocabulary import Vocabulary
 
 MODALITIES = (Modality("a", (1, 2, 2)), Modality("b", (3, 4, 4)))
 
@@ -40,6 +41,29 @@ def test_a_batch_is_the_stored_bytes_over_255():
         assert x.max() <= 1
     assert batch["present"].dtype == torch.bool
     assert batch["present"].all()
+
+
+def test_texts_are_token_ids_and_attributes_go_along():
+    word = Modality("word", (3,), "text", Vocabulary((" ", "x", "y"), ""))
+    ids = torch.randint(3, (7, 3), dtype=torch.int16, generator=torch.Generator().manual_seed(1))
+    observations = make().observations | {"word": ids}
+    data = make(modalities=(*MODALITIES, word), observations=observations)
+    batch = data.batch(torch.tensor([2, 0]))["x"]["word"]
+    assert batch.dtype == torch.int64
+    assert batch.tolist() == ids[[2, 0]].tolist()
+    known = make(
+        modalities=(*MODALITIES, word),
+        observations=observations,
+        attributes={"colour": torch.arange(7)},
+    )
+    assert known.subset([4, 2]).attributes["colour"].tolist() == [4, 2]
+    assert known.to("cpu").attributes["colour"].tolist() == list(range(7))
+    assert known.only(["word"]).attributes.keys() == {"colour"}
+    assert len({make().fingerprint, data.fingerprint, known.fingerprint}) == 3
+    with pytest.raises(ValueError, match=r"observations\['word'\].*int16"):
+        make(modalities=(word,), observations={"word": ids.long()})
+    with pytest.raises(ValueError, match=r"attributes\['colour'\].*int64"):
+        make(attributes={"colour": torch.zeros(7)})
 
 
 def test_a_batch_is_a_copy():

@@ -1,7 +1,7 @@
 """A multimodal data set that lies in memory, whole, on the device where it is used.
 
-Observations stay uint8 and become floats in [0, 1] one batch at a time, on that device: 60,000
-sets of five 28x28 colour images are 0.7 GB this way, and no loader process is needed.
+Images stay uint8 and become floats in [0, 1] one batch at a time, on that device: 60,000 sets of
+five 28x28 colour images are 0.7 GB this way, and no loader process is needed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from torch import Tensor
 
 from ..modalities import Modality
 
+DTYPES = {"image": torch.uint8, "text": torch.int16}
+
 
 @dataclass(eq=False)
 class MultimodalDataset:
@@ -23,9 +25,11 @@ class MultimodalDataset:
 
     Args:
         modalities: the M modalities, in order.
-        observations: for each modality's name a uint8 tensor (N, *shape); images are CHW.
+        observations: for each modality's name a tensor (N, *shape): uint8 for images, which are
+            CHW, int16 token ids for texts.
         labels: (N,) int64, the class of each item. Models never see it; judges do.
         present: (N, M) bool, which modalities are given for which item. None: all of them.
+        attributes: what else is known of each item, {name: (N,) int64}. Like labels, for judges.
         name, split, source: where the data come from, as given to ``load_dataset``.
         note: what exactly they were made of, in a sentence, for manifests and captions.
         distinct: how many leading items repeat no source image within a modality. Scores that look
@@ -39,6 +43,7 @@ class MultimodalDataset:
     observations: dict[str, Tensor]
     labels: Tensor
     present: Tensor = None  # type: ignore[assignment]
+    attributes: dict[str, Tensor] = field(default_factory=dict)
     name: str = ""
     split: str = ""
     source: str = ""
@@ -63,10 +68,17 @@ class MultimodalDataset:
         n = len(self.labels)
         for modality in self.modalities:
             x = self.observations[modality.name]
-            if x.dtype != torch.uint8 or tuple(x.shape) != (n, *modality.shape):
+            dtype = DTYPES[modality.kind]
+            if x.dtype != dtype or tuple(x.shape) != (n, *modality.shape):
                 raise ValueError(
-                    f"observations[{modality.name!r}]: expected {(n, *modality.shape)} uint8, "
+                    f"observations[{modality.name!r}]: expected {(n, *modality.shape)} {dtype}, "
                     f"got {tuple(x.shape)} {x.dtype}"
+                )
+        for name, known in self.attributes.items():
+            if known.dtype != torch.int64 or tuple(known.shape) != (n,):
+                raise ValueError(
+                    f"attributes[{name!r}]: expected {(n,)} torch.int64, "
+                    f"got {tuple(known.shape)} {known.dtype}"
                 )
         if self.present is None:
             self.present = torch.ones(n, len(names), dtype=torch.bool, device=self.device)
@@ -86,18 +98,23 @@ class MultimodalDataset:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 (hex) of the content: modalities, observations, labels and ``present``.
+        """sha256 (hex) of the content: modalities, observations, labels, ``present``, attributes.
 
         Name, split, source, note and device do not count: the same bytes have the same fingerprint.
         """
         if self._fingerprint is None:
             digest = hashlib.sha256()
             for modality in self.modalities:
-                digest.update(repr((modality.name, modality.shape, modality.kind)).encode())
+                own: tuple = (modality.name, modality.shape, modality.kind)
+                own += (modality.vocabulary,) if modality.vocabulary else ()
+                digest.update(repr(own).encode())
                 digest.update(self.observations[modality.name].cpu().contiguous().numpy().data)
             digest.update(repr(tuple(self.present.shape)).encode())
             digest.update(self.labels.cpu().contiguous().numpy().data)
             digest.update(self.present.cpu().contiguous().numpy().data)
+            for name, known in self.attributes.items():
+                digest.update(name.encode())
+                digest.update(known.cpu().contiguous().numpy().data)
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
@@ -108,6 +125,7 @@ class MultimodalDataset:
             observations={name: x.to(device) for name, x in self.observations.items()},
             labels=self.labels.to(device),
             present=self.present.to(device),
+            attributes={name: known.to(device) for name, known in self.attributes.items()},
         )
 
     def subset(self, indices: Tensor | Sequence[int] | slice) -> MultimodalDataset:
@@ -122,6 +140,7 @@ class MultimodalDataset:
             observations={name: x[at] for name, x in self.observations.items()},
             labels=labels,
             present=self.present[at],
+            attributes={name: known[at] for name, known in self.attributes.items()},
             distinct=None if self.distinct is None else self._distinct(at),
             _fingerprint=None,
         )
@@ -177,11 +196,11 @@ class MultimodalDataset:
             indices: (B,) int64, on any device.
 
         Returns:
-            ``{"x": {name: (B, *shape) float in [0, 1]}, "present": (B, M) bool}``, on the
-            device where the data live.
+            ``{"x": {name: (B, *shape)}, "present": (B, M) bool}``, on the device where the data
+            live; pixels are floats in [0, 1], token ids int64.
         """
         at = indices.to(self.device)
-        x = {name: _to_float(pixels[at]) for name, pixels in self.observations.items()}
+        x = {name: _ready(seen[at]) for name, seen in self.observations.items()}
         return {"x": x, "present": self.present[at]}
 
     def batches(self, batch_size: int) -> Iterator[dict[str, Any]]:
@@ -193,5 +212,5 @@ class MultimodalDataset:
             yield self.batch(torch.arange(start, stop, device=self.device))
 
 
-def _to_float(pixels: Tensor) -> Tensor:
-    return pixels.to(torch.float32).div_(255)
+def _ready(seen: Tensor) -> Tensor:
+    return seen.float().div_(255) if seen.dtype == torch.uint8 else seen.long()

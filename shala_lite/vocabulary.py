@@ -1,0 +1,110 @@
+"""The words of a text modality, and how strings become token ids and back.
+
+A text is a row of ids of fixed length. Id 0 is the padding: a blank where tokens are letters.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+UNKNOWN = "<unk>"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The tokens of a text, by id: id 0 fills what is left of the length.
+
+    Args:
+        tokens: distinct, at least two; the first is the padding. ``"<unk>"`` among them stands for
+            every word that is not.
+        separator: what stands between tokens in a string: ``" "`` for words, ``""`` for letters.
+
+    Raises:
+        ValueError: fewer than two tokens, one twice, an empty one, or another separator.
+    """
+
+    tokens: tuple[str, ...]
+    separator: str = " "
+
+    def __post_init__(self) -> None:
+        # A list (out of a JSON file, say) would make the dataclass unhashable.
+        object.__setattr__(self, "tokens", tuple(self.tokens))
+        if len(self.tokens) < 2:
+            raise ValueError(
+                f"tokens: {len(self.tokens)}, expected at least 2, the first of them the padding"
+            )
+        if len(set(self.tokens)) != len(self.tokens) or not all(self.tokens):
+            twice = sorted({t for t in self.tokens if not t or self.tokens.count(t) > 1})
+            raise ValueError(f"tokens: {twice} empty or there twice, expected distinct tokens")
+        if self.separator not in ("", " "):
+            raise ValueError(f"separator: {self.separator!r}, expected '' or ' '")
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @classmethod
+    def of(cls, texts: Iterable[str], least: int = 1) -> Vocabulary:
+        """All words that occur at least ``least`` times in ``texts``, the frequent ones first.
+
+        ``"<pad>"`` and ``"<unk>"`` come before them. Equally frequent words are in the alphabet's
+        order, so that the same texts give the same ids.
+
+        Raises:
+            ValueError: no word occurs that often.
+        """
+        counts: dict[str, int] = {}
+        for text in texts:
+            for word in words_of(text):
+                counts[word] = counts.get(word, 0) + 1
+        kept = sorted((w for w, n in counts.items() if n >= least), key=lambda w: (-counts[w], w))
+        if not kept:
+            raise ValueError(
+                f"texts: none of {len(counts)} words occurs {least} times, "
+                "expected at least one that does"
+            )
+        return cls(("<pad>", UNKNOWN, *kept))
+
+    def encode(self, texts: Sequence[str], length: int) -> Tensor:
+        """Token ids (N, length) int16; what is left of the length is 0.
+
+        A word that is no token becomes ``"<unk>"``. What is longer is cut, and one warning says
+        how many texts were.
+
+        Raises:
+            ValueError: a word that is no token where ``"<unk>"`` is none either.
+        """
+        ids = {token: index for index, token in enumerate(self.tokens)}
+        found, cut = torch.zeros(len(texts), length, dtype=torch.int16), 0
+        for row, text in enumerate(texts):
+            words = words_of(text) if self.separator else list(text)
+            cut += len(words) > length
+            for column, word in enumerate(words[:length]):
+                if (at := ids.get(word, ids.get(UNKNOWN))) is None:
+                    raise ValueError(
+                        f"texts[{row}]: {word!r} in {text!r} is no token, "
+                        f"expected among {list(self.tokens)}"
+                    )
+                found[row, column] = at
+        if cut:
+            warnings.warn(f"{cut} of {len(texts)} texts cut to {length} tokens", stacklevel=2)
+        return found
+
+    def decode(self, ids: Tensor) -> list[str]:
+        """Strings of ids (N, length); padding at the end is left out, in between it is kept."""
+        texts = []
+        for row in ids.tolist():
+            while row and row[-1] == 0:
+                row.pop()
+            texts.append(self.separator.join(self.tokens[index] for index in row))
+        return texts
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a sentence, lower-cased; punctuation is left out, hyphens stay."""
+    return re.findall(r"<\w+>|[a-z0-9]+(?:[-'][a-z0-9]+)*", text.lower())

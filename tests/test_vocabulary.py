@@ -1,0 +1,69 @@
+"""Strings to token ids and back."""
+
+import pytest
+import torch
+
+from shala_lite.vocabulary import UNKNOWN, Vocabulary, words_of
+
+WORDS = Vocabulary(("<pad>", UNKNOWN, "a", "red", "bird"))
+LETTERS = Vocabulary((" ", *"abcdefghijklmnopqrstuvwxyz"), "")
+
+
+def test_encoding_and_decoding_is_the_identity_on_the_vocabulary():
+    texts = ["a red bird", "bird", "red red a bird"]
+    ids = WORDS.encode(texts, 4)
+    assert ids.dtype == torch.int16
+    assert ids.tolist() == [[2, 3, 4, 0], [4, 0, 0, 0], [3, 3, 2, 4]]
+    assert WORDS.decode(ids) == texts
+
+
+def test_letters_keep_their_place():
+    texts = ["  three", "one", "seven   "]
+    ids = LETTERS.encode(texts, 8)
+    assert LETTERS.decode(ids) == ["  three", "one", "seven"]
+    assert ids[0, :3].tolist() == [0, 0, 20]
+
+
+def test_unknown_words_become_the_unknown_token():
+    assert WORDS.decode(WORDS.encode(["a blue bird"], 3)) == ["a <unk> bird"]
+    assert WORDS.encode(["a <unk> bird"], 3).tolist() == [[2, 1, 4]]
+    with pytest.raises(ValueError, match=r"texts\[1\]: '3' in 'b3' is no token"):
+        LETTERS.encode(["b", "b3"], 4)
+
+
+def test_what_is_too_long_is_cut_with_a_warning_that_counts():
+    with pytest.warns(UserWarning, match="2 of 3 texts cut to 2 tokens"):
+        ids = WORDS.encode(["a red bird", "red", "red bird bird"], 2)
+    assert WORDS.decode(ids) == ["a red", "red", "red bird"]
+
+
+def test_a_vocabulary_of_texts_has_the_frequent_words_first():
+    texts = ["The bird, a red one.", "a Red bird", "a well-fed bird"]
+    assert Vocabulary.of(texts).tokens[2:] == ("a", "bird", "red", "one", "the", "well-fed")
+    assert Vocabulary.of(texts, least=2).tokens == ("<pad>", UNKNOWN, "a", "bird", "red")
+    with pytest.raises(ValueError, match="none of 6 words occurs 4 times"):
+        Vocabulary.of(texts, least=4)
+
+
+def test_words_are_lower_case_and_without_punctuation():
+    assert words_of("It's A blue-grey bird!  (really)") == [
+        "it's",
+        "a",
+        "blue-grey",
+        "bird",
+        "really",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ((("a",),), "tokens: 1, expected at least 2"),
+        ((("a", "b", "a"),), "'a'"),
+        ((("a", ""),), "distinct"),
+        ((("a", "b"), "-"), "separator: '-'"),
+    ],
+)
+def test_what_is_wrong_is_named(arguments, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        Vocabulary(*arguments)
