@@ -1,10 +1,11 @@
-r"""Distributions of stage 1: Gaussians over the latent, and a Laplace over pixels.
+r"""Distributions of stage 1: Gaussians over the latent, a Laplace over pixels, words by chance.
 
     q(z | x) = N(z; mean, diag(std^2)),  or a mixture  sum_k w_k N(z; mean_k, diag(std_k^2))
     KL(q || N(0, I)) = 1/2 sum_i (mean_i^2 + std_i^2 - 1 - 2 log std_i)          [nats]
     prod_m N(mean_m, std_m^2) ~ N(mean, std^2),  std^-2 = sum_m std_m^-2,
                                                  mean = std^2 sum_m mean_m / std_m^2
     log p(x | mu) = -sum_j (|x_j - mu_j| / b + log 2b)                           [nats]
+    log p(x | l) = sum_j (l_j[x_j] - log sum_v exp l_j[v])                       [nats]
 
 Source: Kingma and Welling 2014, appendix B, for the divergence; Hinton 2002 for the product.
 """
@@ -180,3 +181,13 @@ def laplace_log_likelihood(x: Tensor, mean: Tensor, scale: float) -> Tensor:
     """
     distance = (x - mean).abs().flatten(1)
     return -(distance.sum(1) / scale + distance.shape[1] * math.log(2 * scale))
+
+
+def categorical_log_likelihood(x: Tensor, logits: Tensor) -> Tensor:
+    """log p(x) under independent categorical distributions, shape (B,), in nats.
+
+    Args:
+        x: token ids, shape (B, L), int64.
+        logits: shape (B, L, V).
+    """
+    return logits.float().log_softmax(-1).gather(-1, x[..., None]).flatten(1).sum(1)

@@ -1,11 +1,11 @@
 """Scoring a trained model: generate, let the judges look, reduce to the numbers of `metrics`.
 
-Every function takes latents or sources, decodes in chunks, and keeps of each image only what its
-judge says: a label and a feature. Definitions are those under Metrics on the notation page;
-nothing here chooses a setting.
+Every function takes latents or sources, decodes in chunks, and keeps of each observation only what
+its judge says: a label and, of a picture, a feature. Definitions are those under Metrics on the
+notation page; nothing here chooses a setting.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -31,7 +31,7 @@ JOINT = (
 
 
 class Judged(NamedTuple):
-    """What the judges say of sets of images: {name: (N,)} labels, {name: (N, 64)} features.
+    """What the judges say of sets: {name: (N,)} labels, and {name: (N, 64)} features of images.
 
     `distinct` is that of the dataset, if they are real: see `MultimodalDataset`.
     """
@@ -81,13 +81,14 @@ def judge_dataset(judges: Judges, data: MultimodalDataset) -> Judged:
     return found._replace(distinct=data.distinct)
 
 
-def _judge(images, judges: Judges) -> Judged:
+def _judge(sets: Iterable[dict[str, Tensor]], judges: Judges) -> Judged:
     labels: dict[str, list[Tensor]] = {}
     features: dict[str, list[Tensor]] = {}
-    for x in images:
+    for x in sets:
         for name, found in judges.judge(x).items():
             labels.setdefault(name, []).append(found.labels.cpu())
-            features.setdefault(name, []).append(found.features.cpu())
+            if judges[name].modality.kind == "image":  # distances are those of pictures
+                features.setdefault(name, []).append(found.features.cpu())
     return Judged(
         {name: torch.cat(parts) for name, parts in labels.items()},
         {name: torch.cat(parts) for name, parts in features.items()},

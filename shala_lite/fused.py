@@ -72,5 +72,4 @@ class FusedVAE(MultimodalVAE):
             given = full if present is None else present
             few = draw_subsets(given, 0.0, 0.0, generator)
             given = torch.where(kept.to(some.device)[:, None], given, few)
-        terms = self._bound(x, features, present, beta, generator, given)
-        return terms.pop("elbo"), terms
+        return self._bound(x, features, present, beta, generator, given)

@@ -14,113 +14,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .judge_nets import FEATURES, Judge, make_judge, readable
 from .modalities import Modality
 
 __all__ = ["Judge", "JudgeData", "Judges"]
 
-FEATURES = 64  # width of the penultimate layer
 SMALLEST_STD = 1e-4  # a feature that never varies on real data is not blown up
 CHUNK = 1024  # items judged at once; bounds the memory of evaluation
-
-
-def as_images(image: Tensor) -> Tensor:
-    """Images as floats in [0, 1], (B, C, H, W); uint8 is divided by 255, floats pass through."""
-    return image.float() / 255 if image.dtype == torch.uint8 else image
-
-
-class Judge(nn.Module):
-    """A small convolutional classifier for one image modality.
-
-    Three 3x3 convolutions, each with 2x2 max pooling and batch normalisation, then one linear
-    layer whose normalised output is the feature.
-
-    Args:
-        modality: an image modality of shape (C, H, W), H and W at least 8.
-        classes: number of classes.
-        width: channels of the first convolution; the next ones have twice as many.
-        shift: in training, images move by up to this many pixels in both directions.
-
-    Raises:
-        ValueError: the modality is no image, or too small.
-    """
-
-    def __init__(
-        self, modality: Modality, classes: int = 10, *, width: int = 16, shift: int = 1
-    ) -> None:
-        super().__init__()
-        if modality.kind != "image" or len(modality.shape) != 3:
-            raise ValueError(
-                f"modality {modality.name!r} is of kind {modality.kind!r} and shape "
-                f"{modality.shape}; a judge expects an image of shape (C, H, W)"
-            )
-        channels, height, breadth = modality.shape
-        if min(height, breadth) < 8:
-            raise ValueError(f"modality {modality.name!r} is {height}x{breadth}; expected >= 8x8")
-        self.modality, self.classes, self.width, self.shift = modality, classes, width, shift
-
-        def block(inputs: int, outputs: int) -> list[nn.Module]:
-            convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
-            return [convolution, nn.MaxPool2d(2), nn.BatchNorm2d(outputs), nn.ReLU()]
-
-        self.body = nn.Sequential(
-            *block(channels, width),
-            *block(width, 2 * width),
-            *block(2 * width, 2 * width),
-            nn.Flatten(),
-            nn.Linear(2 * width * (height // 8) * (breadth // 8), FEATURES),
-            nn.BatchNorm1d(FEATURES),
-        )
-        self.head = nn.Linear(FEATURES, classes)
-        # twice as fast on a CPU
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def features(self, image: Tensor) -> Tensor:
-        """Penultimate features (B, 64) of images (B, C, H, W), before standardisation."""
-        return self.body((as_images(image) - 0.5) * 4)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Logits (B, classes) of images (B, C, H, W) in [0, 1]."""
-        return self.head(F.relu(self.features(image)))
-
-    def loss(
-        self,
-        image: Tensor,
-        label: Tensor,
-        step: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> dict[str, Tensor]:
-        """Cross entropy in nats per item as `loss`, and the share of right labels as `accuracy`.
-
-        Args:
-            image: (B, C, H, W) in [0, 1], or uint8.
-            label: (B,) int64.
-            step: unused; every model that the training loop trains takes it.
-            generator: draws the shifts; without one, images stay where they are.
-        """
-        image = as_images(image)
-        if self.training and self.shift > 0 and generator is not None:
-            image = random_shift(image, self.shift, generator)
-        logits = self(image)
-        accuracy = (logits.argmax(-1) == label).float().mean()
-        return {"loss": F.cross_entropy(logits.float(), label), "accuracy": accuracy}
-
-
-def random_shift(image: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Moves a batch (B, C, H, W) by one random offset of at most `most` pixels, edges repeated."""
-    down, right = torch.randint(
-        0, 2 * most + 1, (2,), generator=generator, device=generator.device
-    ).tolist()
-    height, breadth = image.shape[-2:]
-    padded = F.pad(image, (most, most, most, most), mode="replicate")
-    return padded[..., down : down + height, right : right + breadth]
 
 
 class JudgeData:
@@ -135,20 +43,20 @@ class JudgeData:
             raise ValueError(f"name is {name!r}; expected one of {names}")
         given = dataset.present[:, names.index(name)]
         everything = bool(given.all())  # the usual case, and no copy
-        self.image = dataset.observations[name] if everything else dataset.observations[name][given]
+        self.x = dataset.observations[name] if everything else dataset.observations[name][given]
         self.label = dataset.labels if everything else dataset.labels[given]
 
     def __len__(self) -> int:
         return len(self.label)
 
     def batch(self, indices: Tensor) -> dict[str, Tensor]:
-        """{"image": (B, C, H, W) float in [0, 1], "label": (B,) int64}."""
+        """{"x": (B, *shape) as a batch of the dataset has it, "label": (B,) int64}."""
         indices = indices.to(self.label.device)
-        return {"image": as_images(self.image[indices]), "label": self.label[indices]}
+        return {"x": readable(self.x[indices]), "label": self.label[indices]}
 
 
 class Judgement(NamedTuple):
-    """What one judge says of B images: labels (B,) int64, standardised features (B, 64)."""
+    """What one judge says of B observations: labels (B,) int64, standardised features (B, 64)."""
 
     labels: Tensor
     features: Tensor
@@ -157,7 +65,8 @@ class Judgement(NamedTuple):
 class Judges(nn.Module):
     """The judges of all modalities, by name. Evaluates in chunks, in eval mode, without gradients.
 
-    Every method takes images as floats in [0, 1] or as uint8, and any subset of the modalities.
+    Every method takes images as floats in [0, 1] or as uint8, texts as token ids, and any subset of
+    the modalities.
 
     Args:
         judges: {modality name: Judge}.
@@ -177,8 +86,8 @@ class Judges(nn.Module):
     def for_modalities(
         cls, modalities: Sequence[Modality], classes: int = 10, **options: Any
     ) -> Judges:
-        """Untrained judges, one for each modality; options go to `Judge`."""
-        return cls({modality.name: Judge(modality, classes, **options) for modality in modalities})
+        """Untrained judges, one for each modality; options go to `make_judge`."""
+        return cls({m.name: make_judge(m, classes, **options) for m in modalities})
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -189,22 +98,22 @@ class Judges(nn.Module):
             raise KeyError(f"no judge for modality {name!r}; judges are {list(self.judges)}")
         return self.judges[name]  # type: ignore[return-value]
 
-    def _chunks(self, judge: Judge, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Features and logits of chunks of images, on the judge's device."""
+    def _chunks(self, judge: Judge, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Features and logits of chunks of observations, on the judge's device."""
         device = judge.head.weight.device
-        for chunk in images.split(CHUNK):
+        for chunk in x.split(CHUNK):
             features = judge.features(chunk.to(device)).float()
-            yield features, judge.head(F.relu(features)).float()
+            yield features, judge.head(features.relu()).float()
 
     @torch.no_grad()
     def _evaluate(self, x: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
         result = {}
-        for name, images in x.items():
+        for name, seen in x.items():
             judge = self[name]
             training = judge.training
             judge.eval()
             try:
-                parts = list(self._chunks(judge, images))
+                parts = list(self._chunks(judge, seen))
             finally:
                 judge.train(training)
             features, logits = zip(*parts, strict=True)
@@ -212,7 +121,7 @@ class Judges(nn.Module):
         return result
 
     def predict(self, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Labels {name: (B,) int64} of images {name: (B, C, H, W)}."""
+        """Labels {name: (B,) int64} of observations {name: (B, *shape)}."""
         return {name: labels for name, (_, labels) in self._evaluate(x).items()}
 
     def features(self, x: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -220,7 +129,7 @@ class Judges(nn.Module):
         return {name: found.features for name, found in self.judge(x).items()}
 
     def judge(self, x: Mapping[str, Tensor]) -> dict[str, Judgement]:
-        """Labels and standardised features of images, in one pass.
+        """Labels and standardised features of observations, in one pass.
 
         Raises:
             RuntimeError: `fit_feature_statistics` has not been called.
@@ -238,8 +147,7 @@ class Judges(nn.Module):
     def fit_feature_statistics(self, dataset: Any) -> None:
         """Sets each modality's feature mean and standard deviation, from real training data."""
         for name in self.names:
-            images = JudgeData(dataset, name).image
-            features = self._evaluate({name: images})[name][0].double()
+            features = self._evaluate({name: JudgeData(dataset, name).x})[name][0].double()
             self.get_buffer(f"mean_{name}").copy_(features.mean(0))
             self.get_buffer(f"std_{name}").copy_(features.std(0).clamp_min(SMALLEST_STD))
         self.get_buffer("has_statistics").fill_(True)
@@ -249,7 +157,7 @@ class Judges(nn.Module):
         result = {}
         for name in self.names:
             data = JudgeData(dataset, name)
-            predicted = self.predict({name: data.image})[name]
+            predicted = self.predict({name: data.x})[name]
             result[name] = (predicted.to(data.label.device) == data.label).double().mean().item()
         return result
 
@@ -258,14 +166,8 @@ class Judges(nn.Module):
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         options = [
-            {
-                "name": name,
-                "shape": list(self[name].modality.shape),
-                "classes": self[name].classes,
-                "width": self[name].width,
-                "shift": self[name].shift,
-            }
-            for name in self.names
+            {"modality": asdict(judge.modality), "classes": judge.classes, **judge.config}
+            for judge in map(self.__getitem__, self.names)
         ]
         state = {key: value.contiguous().cpu() for key, value in self.state_dict().items()}
         save_file(state, str(folder / "judges.safetensors"))
@@ -283,10 +185,8 @@ class Judges(nn.Module):
             raise FileNotFoundError(f"no judges in {folder}; expected judges.json there")
         judges = {}
         for option in json.loads((folder / "judges.json").read_text())["judges"]:
-            modality = Modality(option["name"], tuple(option["shape"]))
-            judges[modality.name] = Judge(
-                modality, option["classes"], width=option["width"], shift=option["shift"]
-            )
+            modality = Modality.from_config(option.pop("modality"))
+            judges[modality.name] = make_judge(modality, **option)
         result = cls(judges)
         result.load_state_dict(load_file(str(folder / "judges.safetensors")))
         return result.eval().requires_grad_(False)

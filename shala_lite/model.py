@@ -62,10 +62,6 @@ def read_config(folder: Path, name: str) -> dict:
     return config
 
 
-def _modalities(config: Sequence[dict]) -> list[Modality]:
-    return [Modality(m["name"], tuple(m["shape"]), m["kind"]) for m in config]
-
-
 def save_vae(vae: MultimodalVAE, folder: Path) -> None:
     """Write stage 1, fused or a baseline, to `folder` as safetensors and JSON."""
     kind = next(name for name, of in VAES.items() if type(vae) is of)
@@ -76,11 +72,11 @@ def save_vae(vae: MultimodalVAE, folder: Path) -> None:
 def load_vae(folder: Path) -> MultimodalVAE:
     """Read stage 1 back, in evaluation mode."""
     config = read_config(folder, "vae")
-    kind = config.pop("model", None)
+    kind, modalities = config.pop("model", None), config.pop("modalities", [])
     if kind not in VAES:
         raise ValueError(f"{folder}: vae.json has model {kind!r}, expected one of {sorted(VAES)}")
     with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten
-        vae = VAES[kind](_modalities(config.pop("modalities")), **config)
+        vae = VAES[kind]([Modality.from_config(m) for m in modalities], **config)
     vae.load_state_dict(load_file(Path(folder) / "vae.safetensors"))
     return vae.eval()
 
@@ -145,7 +141,7 @@ class ShaLa:
         guidance: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """n joint samples of all modalities, {name: (n, *shape)}, pixels in [0, 1].
+        """n joint samples of all modalities, {name: (n, *shape)}: see `MultimodalVAE.decode`.
 
         Args:
             n: how many.
@@ -169,7 +165,7 @@ class ShaLa:
         """All modalities, generated from the observations of any subset.
 
         Args:
-            x: {name: (n, *shape)}, pixels in [0, 1], at least one modality.
+            x: {name: (n, *shape)}, pixels in [0, 1] or token ids, at least one modality.
             steps, sampler, generator: as in `LatentPrior.sample`.
             guidance: against nothing given; 1 is none.
         """

@@ -66,7 +66,8 @@ def apply_where(net: nn.Module, inputs: Tensor, where: Tensor | None, width: int
     """
     if where is None or where.all():
         return net(inputs).float()
-    found, rows = inputs.new_zeros(len(inputs), width), where.nonzero()[:, 0]
+    found = torch.zeros(len(inputs), width, device=inputs.device)
+    rows = where.nonzero()[:, 0]
     if not len(rows):
         return found
     return found.index_copy(0, rows, apply_to_few(net, inputs[rows]).float())

@@ -60,6 +60,36 @@ def check_present(
     return present
 
 
+def stack_features(
+    features: dict[str, Tensor], present: Tensor | None, names: Sequence[str], width: int
+) -> tuple[Tensor, Tensor]:
+    """Features (B, M, D) in the order of `names`, 0 where absent, and what is there, (B, M) bool.
+
+    Args:
+        features: {name: (B, D)} of any non-empty subset of the modalities.
+        present: as in `check_present`.
+        names: all M modalities.
+        width: D.
+
+    Raises:
+        KeyError: an unknown modality.
+        ValueError: no features, another shape, or an item with nothing present.
+    """
+    check_names("features", features, names)
+    some = next(iter(features.values()))
+    for name, h in features.items():
+        if tuple(h.shape) != (len(some), width):
+            raise ValueError(
+                f"features[{name!r}]: shape {tuple(h.shape)}, expected {(len(some), width)}"
+            )
+    present = check_present(features, present, names)
+    blank = torch.zeros_like(some)
+    stacked = torch.stack([features.get(name, blank) for name in names], dim=1)
+    if present is None:
+        return stacked, torch.ones_like(stacked[..., 0], dtype=torch.bool)
+    return torch.where(present[..., None], stacked, 0), present
+
+
 def check_observations(
     modalities: Sequence[Modality],
     x: dict[str, Tensor],
@@ -71,9 +101,10 @@ def check_observations(
 
     Args:
         modalities: all M modalities.
-        x: {name: (B, *shape)} of any non-empty subset, floating point.
+        x: {name: (B, *shape)} of any non-empty subset: images floating point, texts token ids.
         present: (B, M) bool, or None for all that is in `x`.
-        finite: whether to look for NaN and infinity; on a GPU this waits for the device.
+        finite: whether to look for NaN, infinity and ids out of range; on a GPU this waits for the
+            device.
 
     Returns:
         The observations, and `present` as `check_present` gives it.
@@ -81,7 +112,7 @@ def check_observations(
     Raises:
         KeyError: a modality that is not among `modalities`.
         ValueError: nothing in `x` or in its batch, another shape or dtype, an item with nothing
-            present, or a number that is NaN or infinite where it is present.
+            present, or where it is present a number that is NaN or infinite, or an id of no token.
     """
     check_names("x", x, [m.name for m in modalities])
     known = [m for m in modalities if m.name in x]
@@ -94,10 +125,10 @@ def check_observations(
                 f"x[{modality.name!r}]: shape {tuple(seen.shape)}, expected (B, {shape}) "
                 f"with one B of at least 1 for all modalities"
             )
-        if not seen.is_floating_point():
-            raise ValueError(
-                f"x[{modality.name!r}]: dtype {seen.dtype}, expected floating point in [0, 1]"
-            )
+        image = modality.kind == "image"
+        if image != seen.is_floating_point() or seen.dtype == torch.bool:
+            expected = "floating point in [0, 1]" if image else "token ids in int64"
+            raise ValueError(f"x[{modality.name!r}]: dtype {seen.dtype}, expected {expected}")
     x = {m.name: x[m.name] for m in known}
     names = [m.name for m in modalities]
     present = check_present(x, present, names)
@@ -106,14 +137,24 @@ def check_observations(
             has = present[:, names.index(name)].view(-1, *[1] * (seen.ndim - 1))
             x[name] = torch.where(has, seen, 0)
     if finite:
-        for name, seen in x.items():
-            bad = ~seen.flatten(1).sum(1).isfinite()
-            if bad.any():
-                raise ValueError(
-                    f"x[{name!r}]: NaN or infinite in {int(bad.sum())} of {size} items, first "
-                    f"{int(bad.nonzero()[0])}, expected numbers in [0, 1]"
-                )
+        for modality in known:
+            _check_numbers(modality, x[modality.name])
     return x, present
+
+
+def _check_numbers(modality: Modality, seen: Tensor) -> None:
+    """Raise ValueError where an image is not finite, or a text has an id that is no token."""
+    if modality.vocabulary is None:
+        bad = ~seen.flatten(1).sum(1).isfinite()
+        problem, expected = "NaN or infinite", "numbers in [0, 1]"
+    else:
+        bad = ((seen < 0) | (seen >= len(modality.vocabulary))).any(1)
+        problem, expected = "an id of no token", f"ids from 0 to {len(modality.vocabulary) - 1}"
+    if bad.any():
+        raise ValueError(
+            f"x[{modality.name!r}]: {problem} in {int(bad.sum())} of {len(seen)} items, first "
+            f"{int(bad.nonzero()[0])}, expected {expected}"
+        )
 
 
 def draw_subsets(

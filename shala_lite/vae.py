@@ -3,6 +3,7 @@ r"""Stage 1: what all variational autoencoders of several modalities share.
     h_m = encoder_m(x_m)                    deterministic feature of one modality
     q(z | x)                                from the features of all that are present
     ELBO(x) = E_q[ sum_m log p(x_m | z) ] - beta KL(q(z | x) || N(0, I))        [nats]
+    trained on  E_q[ sum_m w_m log p(x_m | z) ] - beta KL,   w_m = 1 unless told
 
 Encoders, decoders, likelihood and the bound are here. Models differ in q: `fused` makes one
 Gaussian of all features; `experts`, the baselines, give each modality a Gaussian of its own and
@@ -17,13 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from shala_lite import kinds
 from shala_lite.alignment import Alignment
-from shala_lite.distributions import Posterior, laplace_log_likelihood
+from shala_lite.distributions import Posterior
 from shala_lite.modalities import Modality
-from shala_lite.nets import ImageDecoder, ImageEncoder, LayeredDecoder, apply_to_few, apply_where
-from shala_lite.observed import check_names, check_observations, check_present
-
-DECODERS: dict[str, Any] = {"convolutional": ImageDecoder, "layered": LayeredDecoder}
+from shala_lite.nets import apply_to_few, apply_where
+from shala_lite.observed import check_observations, stack_features
 
 
 class MultimodalVAE(nn.Module):
@@ -37,10 +37,14 @@ class MultimodalVAE(nn.Module):
         hidden: width of those layers.
         widths: channels of the image nets, from fine to coarse.
         residual: residual blocks at each resolution of the image nets.
-        decoder: `convolutional`, of `widths` and `residual`, or `layered`, of `decoder_hidden`.
+        text_width: channels of the text nets.
+        decoder: of images: `convolutional`, of `widths` and `residual`, or `layered`, of
+            `decoder_hidden`.
         decoder_hidden: width of the hidden layers of a layered decoder.
         mask_sharpness: of its mask in evaluation, see `nets.LayeredDecoder`.
         likelihood_scale: Laplace scale b of every image modality, in pixel units.
+        likelihood_weights: {name: w_m} in training, 1 where a modality is not named. A word of a
+            few nats beside a picture of thousands is learned last, or never.
         beta: weight of the divergence in the training loss.
         warmup: steps over which that weight rises from 0.
         alignment: weight, in nats per nat, of the contrastive term between features.
@@ -56,10 +60,12 @@ class MultimodalVAE(nn.Module):
         hidden: int = 512,
         widths: Sequence[int] = (64, 128, 256),
         residual: int = 0,
+        text_width: int = 64,
         decoder: str = "convolutional",
         decoder_hidden: int = 512,
         mask_sharpness: float = 1.0,
         likelihood_scale: float = 0.1,
+        likelihood_weights: dict[str, float] | None = None,
         beta: float = 1.0,
         warmup: int = 0,
         alignment: float = 0.0,
@@ -67,10 +73,11 @@ class MultimodalVAE(nn.Module):
         super().__init__()
         if not modalities:
             raise ValueError("modalities: empty, expected at least one Modality")
-        if decoder not in DECODERS:
-            raise ValueError(f"decoder: {decoder!r}, expected one of {sorted(DECODERS)}")
+        if decoder not in kinds.DECODERS:
+            raise ValueError(f"decoder: {decoder!r}, expected one of {sorted(kinds.DECODERS)}")
         if likelihood_scale <= 0:
             raise ValueError(f"likelihood_scale: {likelihood_scale}, expected a positive number")
+        weights = kinds.check_weights(likelihood_weights or {}, [m.name for m in modalities])
         self.config: dict[str, Any] = dict(
             latent_dim=latent_dim,
             feature_dim=feature_dim,
@@ -78,10 +85,12 @@ class MultimodalVAE(nn.Module):
             hidden=hidden,
             widths=list(widths),
             residual=residual,
+            text_width=text_width,
             decoder=decoder,
             decoder_hidden=decoder_hidden,
             mask_sharpness=mask_sharpness,
             likelihood_scale=likelihood_scale,
+            likelihood_weights=weights,
             beta=beta,
             warmup=warmup,
             alignment=alignment,
@@ -91,13 +100,13 @@ class MultimodalVAE(nn.Module):
         self.latent_dim, self.feature_dim = latent_dim, feature_dim
         self.likelihood_scale, self.beta, self.warmup = likelihood_scale, beta, warmup
         self.encoders = nn.ModuleDict(
-            {m.name: ImageEncoder(m, feature_dim, widths, residual) for m in self.modalities}
-        )
-        sizes = (
-            (widths, residual) if decoder == "convolutional" else (decoder_hidden, mask_sharpness)
+            {m.name: kinds.make_encoder(m, self.config) for m in self.modalities}
         )
         self.decoders = nn.ModuleDict(
-            {m.name: DECODERS[decoder](m, self._decoder_dim(), *sizes) for m in self.modalities}
+            {
+                m.name: kinds.make_decoder(m, self._decoder_dim(), self.config)
+                for m in self.modalities
+            }
         )
         self.alignment_weight = alignment
         if alignment:
@@ -126,7 +135,7 @@ class MultimodalVAE(nn.Module):
         found = {}
         for index, name in enumerate(self.names):
             if name in x:
-                seen = x[name].float()  # autocast lowers it where it can
+                seen = kinds.prepared(self.modalities[index], x[name])
                 where = None if present is None else present[:, index]
                 found[name] = apply_where(self.encoders[name], seen, where, self.feature_dim)
         return found
@@ -154,31 +163,21 @@ class MultimodalVAE(nn.Module):
             KeyError: an unknown modality.
             ValueError: no features, another shape, or an item with nothing present.
         """
-        check_names("features", features, self.names)
-        some = next(iter(features.values()))
-        for name, h in features.items():
-            if tuple(h.shape) != (len(some), self.feature_dim):
-                raise ValueError(
-                    f"features[{name!r}]: shape {tuple(h.shape)}, "
-                    f"expected {(len(some), self.feature_dim)}"
-                )
-        present = check_present(features, present, self.names)
-        if present is None:
-            stacked = torch.stack([features[name] for name in self.names], dim=1)
-            return self._posterior(stacked, torch.ones_like(stacked[..., 0], dtype=torch.bool))
-        blank = torch.zeros_like(some)
-        stacked = torch.stack([features.get(name, blank) for name in self.names], dim=1)
-        return self._posterior(torch.where(present[..., None], stacked, 0), present)
+        return self._posterior(*stack_features(features, present, self.names, self.feature_dim))
 
     def generator_of(self, features: dict[str, Tensor], present: Tensor | None = None) -> Posterior:
         """Where z is drawn from to generate the rest: the posterior, unless the paper says else."""
         return self.posterior(features, present)
 
-    def decode(self, z: Tensor) -> dict[str, Tensor]:
-        """Mean observation of every modality, {name: (B, *shape)}, pixels in [0, 1]."""
+    def decode(self, z: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """What z says of every modality, {name: (B, *shape)}.
+
+        Of images the mean, pixels in [0, 1]; of texts the most likely token at every position, or
+        one that is drawn where there is a `generator`.
+        """
         return {
-            name: self.decoders[name](self._decoder_input(z, index))
-            for index, name in enumerate(self.names)
+            m.name: kinds.shown(m, self.decoders[m.name](self._decoder_input(z, index)), generator)
+            for index, m in enumerate(self.modalities)
         }
 
     def log_likelihoods(
@@ -187,27 +186,26 @@ class MultimodalVAE(nn.Module):
         """log p(x_m | z) of every modality in `x`, in nats, {name: (..., B)}.
 
         Args:
-            x: {name: (B, *shape)}, pixels in [0, 1].
+            x: {name: (B, *shape)}, pixels in [0, 1] or token ids.
             z: shape (..., B, Z): one or several draws for each item.
             wanted: (..., B, M) bool; the likelihood of what is not wanted is 0. None means all.
         """
-        found, batch = {}, z.shape[-2]
-        x = {name: seen.float() for name, seen in x.items()}
+        found, batch, scale = {}, z.shape[-2], self.likelihood_scale
         flat = z.reshape(-1, z.shape[-1])
-        for index, name in enumerate(self.names):
-            if name not in x:
+        for index, modality in enumerate(self.modalities):
+            if (name := modality.name) not in x:
                 continue
             inputs, decoder = self._decoder_input(flat, index), self.decoders[name]
             rows = None if wanted is None else wanted[..., index].reshape(-1).nonzero()[:, 0]
             if rows is None or len(rows) == len(flat):
                 draws = decoder(inputs).unflatten(0, (-1, batch))
-                each = [laplace_log_likelihood(x[name], d, self.likelihood_scale) for d in draws]
+                each = [kinds.log_likelihood(modality, x[name], d, scale) for d in draws]
                 found[name] = torch.stack(each).view(z.shape[:-1])
                 continue
             nats = flat.new_zeros(len(flat))
             if len(rows):
                 decoded = apply_to_few(decoder, inputs[rows])
-                some = laplace_log_likelihood(x[name][rows % batch], decoded, self.likelihood_scale)
+                some = kinds.log_likelihood(modality, x[name][rows % batch], decoded, scale)
                 nats = nats.index_copy(0, rows, some)
             found[name] = nats.view(z.shape[:-1])
         return found
@@ -227,7 +225,8 @@ class MultimodalVAE(nn.Module):
             `log_likelihood/<name>` for each (the mean over items that have the modality).
         """
         x, present = self._observed(x, present)
-        return self._bound(x, self._features(x, present), present, beta, generator)
+        _, terms = self._bound(x, self._features(x, present), present, beta, generator)
+        return {"elbo": terms["log_likelihood"] - beta * terms["kl"], **terms}
 
     def _bound(
         self,
@@ -237,18 +236,28 @@ class MultimodalVAE(nn.Module):
         beta: float,
         generator: torch.Generator | None,
         given: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """The bound of what is `present`, with the posterior of what is `given`; None: the same."""
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted bound of what is `present`, with the posterior of what is `given`, if other.
+
+        Returns:
+            The bound, a scalar in nats, and the terms that `_terms` gives.
+        """
         posterior = self.posterior(features, present if given is None else given)
         z = posterior.sample(generator)
         nats = self.log_likelihoods(x, z, present)
-        return self._terms(nats, posterior.rate(z).mean(), present, beta)
+        kl = posterior.rate(z).mean()
+        return self._weighted(nats).mean() - beta * kl, self._terms(nats, kl, present)
+
+    def _weighted(self, nats: dict[str, Tensor]) -> Tensor:
+        """sum_m w_m log p(x_m | z), of the shape that each of `nats` has."""
+        weights = self.config["likelihood_weights"]
+        return torch.stack([weights.get(name, 1.0) * each for name, each in nats.items()]).sum(0)
 
     def _terms(
-        self, nats: dict[str, Tensor], kl: Tensor, present: Tensor | None, beta: float
+        self, nats: dict[str, Tensor], kl: Tensor, present: Tensor | None
     ) -> dict[str, Tensor]:
         total = torch.stack([each.mean() for each in nats.values()]).sum()
-        terms = {"elbo": total - beta * kl, "kl": kl, "log_likelihood": total}
+        terms = {"kl": kl, "log_likelihood": total}
         for name, each in nats.items():
             share = 1.0 if present is None else present[:, self.names.index(name)].float().mean()
             terms[f"log_likelihood/{name}"] = each.mean() / (share + 1e-12)
@@ -263,8 +272,7 @@ class MultimodalVAE(nn.Module):
         generator: torch.Generator | None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """What training maximises, a scalar in nats, and the terms to show beside it."""
-        terms = self._bound(x, features, present, beta, generator)
-        return terms.pop("elbo"), terms
+        return self._bound(x, features, present, beta, generator)
 
     def loss(
         self,

@@ -16,6 +16,8 @@ CORE = [
     "datasets",
     "distributions",
     "nets",
+    "text_nets",
+    "kinds",
     "alignment",
     "fusion",
     "vae",
@@ -32,6 +34,7 @@ CORE = [
     "model",
 ]
 JUDGING = [
+    "judge_nets",
     "judges",
     "manifolds",
     "inception",

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from shala_lite.datasets import MultimodalDataset, load_dataset
-from shala_lite.judges import Judge, JudgeData, Judges, random_shift
+from shala_lite.judge_nets import ImageJudge
+from shala_lite.judges import JudgeData, Judges
 from shala_lite.modalities import Modality
 from shala_lite.training import fit
+from shala_lite.vocabulary import Vocabulary
 
 IMAGE = Modality("m0", (3, 28, 28))
 SMALL = Modality("grey", (1, 9, 12))
@@ -42,7 +44,7 @@ def test_a_few_steps_on_embedded_digits_beat_chance_by_far():
     test = load_dataset("polymnist", "test", size=300)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        judge = Judge(train.modalities[0])
+        judge = ImageJudge(train.modalities[0])
     history = fit(
         judge,
         JudgeData(train, "m0"),
@@ -56,54 +58,6 @@ def test_a_few_steps_on_embedded_digits_beat_chance_by_far():
     assert history.terms["accuracy"][0] < 0.4 < history.terms["accuracy"][-1]
 
 
-@pytest.mark.parametrize("modality", [IMAGE, SMALL, Modality("tall", (3, 64, 8))])
-def test_shapes_for_images_of_any_size(modality):
-    judge = Judge(modality, classes=7)
-    assert judge(images(4, modality)).shape == (4, 7)
-    assert judge.features(images(4, modality)).shape == (4, 64)
-
-
-def test_loss_is_the_cross_entropy_in_nats():
-    judge = Judge(IMAGE).eval()
-    image, label = images(6), torch.arange(6)
-    terms = judge.loss(image, label, step=0, generator=generator())
-    assert next(iter(terms)) == "loss"
-    share = judge(image).softmax(-1)[range(6), label]
-    assert terms["loss"].item() == pytest.approx(-share.log().mean().item(), rel=1e-5)
-    right = (judge(image).argmax(-1) == label).float().mean().item()
-    assert terms["accuracy"].item() == pytest.approx(right)
-
-
-def test_bytes_and_floats_are_the_same_image():
-    judge = Judge(IMAGE).eval()
-    bytes_ = torch.randint(0, 256, (3, *IMAGE.shape), generator=generator(), dtype=torch.uint8)
-    torch.testing.assert_close(judge(bytes_), judge(bytes_.float() / 255))
-
-
-def test_shifts_move_the_whole_batch_by_at_most_so_many_pixels_and_repeat_the_edge():
-    image = images(2, SMALL)
-    padded = torch.nn.functional.pad(image, (2, 2, 2, 2), mode="replicate")
-    possible = {(i, j): padded[..., i : i + 9, j : j + 12] for i in range(5) for j in range(5)}
-    draw, seen = generator(), set()
-    for _ in range(200):
-        moved = random_shift(image, 2, draw)
-        (found,) = [offset for offset, view in possible.items() if torch.equal(moved, view)]
-        seen.add(found)
-    assert seen == set(possible)
-
-
-def test_training_shifts_only_with_a_generator_and_only_in_training():
-    judge = Judge(IMAGE, shift=2)
-    image, label = images(8), torch.arange(8)
-    still = [judge.loss(image, label)["loss"].item() for _ in range(2)]
-    assert still[0] == still[1]
-    moving = {judge.loss(image, label, generator=generator(s))["loss"].item() for s in range(5)}
-    assert len(moving) > 1
-    judge.eval()
-    settled = {judge.loss(image, label, generator=generator(s))["loss"].item() for s in range(5)}
-    assert len(settled) == 1
-
-
 def test_judge_data_leaves_out_what_is_missing():
     present = torch.ones(30, 2, dtype=torch.bool)
     present[::3, 1] = False
@@ -113,7 +67,7 @@ def test_judge_data_leaves_out_what_is_missing():
     assert len(other) == 20
     batch = other.batch(torch.tensor([0, 1]))
     assert batch["label"].tolist() == [1, 2]
-    torch.testing.assert_close(batch["image"], data.observations["other"][1:3].float() / 255)
+    torch.testing.assert_close(batch["x"], data.observations["other"][1:3].float() / 255)
     with pytest.raises(ValueError, match="name is 'm7'"):
         JudgeData(data, "m7")
 
@@ -187,21 +141,35 @@ def test_save_then_load_is_the_identity(judges, tmp_path):
 def test_saved_judges_are_plain_json_and_safetensors(judges, tmp_path):
     judges.save(tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {"judges.json", "judges.safetensors"}
-    names = [
-        entry["name"] for entry in json.loads((tmp_path / "judges.json").read_text())["judges"]
-    ]
+    entries = json.loads((tmp_path / "judges.json").read_text())["judges"]
+    names = [entry["modality"]["name"] for entry in entries]
     assert names == ["grey", "other"]
     with pytest.raises(FileNotFoundError, match="no judges in"):
         Judges.load(tmp_path / "elsewhere")
 
 
 def test_what_cannot_be_judged_is_refused(judges):
-    with pytest.raises(ValueError, match="4x28; expected >= 8x8"):
-        Judge(Modality("flat", (3, 4, 28)))
     with pytest.raises(ValueError, match="judges is empty"):
         Judges({})
     with pytest.raises(KeyError, match="no judge for modality 'm9'"):
         judges.predict({"m9": images(2)})
+
+
+def test_judges_of_pictures_and_of_words_stand_side_by_side(tmp_path):
+    word = Modality("word", (5,), "text", Vocabulary((" ", "a", "b", "c"), ""))
+    ids = torch.randint(4, (30, 5), generator=generator(), dtype=torch.int16)
+    data = small_dataset()
+    data = MultimodalDataset(
+        (SMALL, word), {"grey": data.observations["grey"], "word": ids}, data.labels
+    )
+    judges = Judges.for_modalities(data.modalities, width=8)
+    judges.fit_feature_statistics(data)
+    judges.save(tmp_path)
+    loaded = Judges.load(tmp_path)
+    assert loaded["word"].modality == word
+    found, again = judges.judge(data.observations), loaded.judge(data.batch(torch.arange(30))["x"])
+    assert torch.equal(found["word"].labels, again["word"].labels)
+    torch.testing.assert_close(found["word"].features, again["word"].features)
 
 
 def test_no_images_have_no_labels(judges):

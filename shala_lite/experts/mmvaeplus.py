@@ -122,10 +122,9 @@ class MMVAEPlus(ExpertVAE):
         stds = q.stds[:, 0, start:].unflatten(-1, (count, -1)).movedim(1, 0)
         rate = rate + DiagonalGaussian(means, stds).log_prob(w) - standard_normal_log_prob(w)
 
-        ratio = torch.stack(list(nats.values())).sum(0) - beta * rate
+        ratio = self._weighted(nats) - beta * rate
         bound = ratio.logsumexp(0) - math.log(len(z))
         weights = (whole / whole.sum(1, keepdim=True)).T
         mean = {name: (weights * some.mean(0)).sum(0) for name, some in nats.items()}
-        terms = self._terms(mean, (weights * rate.mean(0)).sum(0).mean(), present, beta)
-        terms.pop("elbo")
+        terms = self._terms(mean, (weights * rate.mean(0)).sum(0).mean(), present)
         return (weights * bound).sum(0).mean(), terms

@@ -61,11 +61,9 @@ class MoE(ExpertVAE):
         wanted = None if present is None else present.expand(*z.shape[:2], -1, -1)
         nats = self.log_likelihoods(x, z, wanted)  # {name: (K, M, B)}
         rate = q.log_prob(z) - standard_normal_log_prob(z)
-        ratio = torch.stack(list(nats.values())).sum(0) - beta * rate
+        ratio = self._weighted(nats) - beta * rate
         bound = ratio.logsumexp(0) - math.log(len(z))  # (M, B)
         weights = q.weights.T
         mean = {name: (weights * some.mean(0)).sum(0) for name, some in nats.items()}
         kl = (weights * rate.mean(0)).sum(0).mean()
-        terms = self._terms(mean, kl, present, beta)
-        terms.pop("elbo")
-        return (weights * bound).sum(0).mean(), terms
+        return (weights * bound).sum(0).mean(), self._terms(mean, kl, present)

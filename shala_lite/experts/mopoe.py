@@ -72,5 +72,5 @@ class MoPoE(ExpertVAE):
         assert isinstance(q, GaussianMixture)
         nats = self.log_likelihoods(x, q.sample(generator), present)
         each = DiagonalGaussian(q.means, q.stds).kl()
-        terms = self._terms(nats, (q.weights * each).sum(-1).mean(), present, beta)
-        return terms.pop("elbo"), terms
+        kl = (q.weights * each).sum(-1).mean()
+        return self._weighted(nats).mean() - beta * kl, self._terms(nats, kl, present)

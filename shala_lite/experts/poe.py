@@ -66,8 +66,6 @@ class PoE(ExpertVAE):
         q = product_of_gaussians(repeated, seen, prior=True)
         nats = self.log_likelihoods(x, q.sample(generator), seen)  # {name: (R, B)}
         kl = q.kl()  # 0 where nothing is seen: the product is the prior then
-        objective = (torch.stack(list(nats.values())).sum(0) - beta * kl).sum(0).mean()
+        objective = (self._weighted(nats) - beta * kl).sum(0).mean()
         of_whole = {name: each[0] for name, each in nats.items()}
-        terms = self._terms(of_whole, kl[0].mean(), present, beta)
-        terms.pop("elbo")
-        return objective, terms
+        return objective, self._terms(of_whole, kl[0].mean(), present)

@@ -1,0 +1,84 @@
+r"""What depends on the kind of a modality: its nets, its likelihood, and what is shown of it.
+
+image   log p(x | z) = sum over pixels of log Laplace(x; mean(z), b)                    [nats]
+text    log p(x | z) = sum over positions of log softmax(logits(z))[x]                  [nats]
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from shala_lite.distributions import categorical_log_likelihood, laplace_log_likelihood
+from shala_lite.modalities import Modality
+from shala_lite.nets import ImageDecoder, ImageEncoder, LayeredDecoder
+from shala_lite.text_nets import TextDecoder, TextEncoder
+
+DECODERS = ("convolutional", "layered")
+
+
+def make_encoder(modality: Modality, config: dict[str, Any]) -> nn.Module:
+    """A new encoder from x_m to h_m, of the sizes in a model's `config`."""
+    if modality.kind == "text":
+        return TextEncoder(modality, config["feature_dim"], config["text_width"])
+    return ImageEncoder(modality, config["feature_dim"], config["widths"], config["residual"])
+
+
+def make_decoder(modality: Modality, inputs: int, config: dict[str, Any]) -> nn.Module:
+    """A new decoder from `inputs` numbers of z, of the kind and sizes in a model's `config`."""
+    if modality.kind == "text":
+        return TextDecoder(modality, inputs, config["text_width"])
+    if config["decoder"] == "layered":
+        return LayeredDecoder(modality, inputs, config["decoder_hidden"], config["mask_sharpness"])
+    return ImageDecoder(modality, inputs, config["widths"], config["residual"])
+
+
+def check_weights(weights: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
+    """Weights of likelihoods by modality, as they are.
+
+    Raises:
+        ValueError: a negative one, or one of no modality in `names`.
+    """
+    odd = sorted(set(weights) - set(names))
+    if odd or min(weights.values(), default=1.0) < 0:
+        raise ValueError(
+            f"likelihood_weights: {dict(weights)}, expected numbers of at least 0 by the names "
+            f"{list(names)}" + (f", not {odd}" if odd else "")
+        )
+    return dict(weights)
+
+
+def prepared(modality: Modality, x: Tensor) -> Tensor:
+    """Observations (B, *shape) as nets and likelihood read them: autocast lowers what it can."""
+    return x.long() if modality.kind == "text" else x.float()
+
+
+def log_likelihood(modality: Modality, x: Tensor, decoded: Tensor, scale: float) -> Tensor:
+    """log p(x_m | z) in nats, shape (B,).
+
+    Args:
+        modality: m.
+        x: (B, *shape).
+        decoded: what its decoder says.
+        scale: Laplace scale b of images, in pixel units.
+    """
+    x = prepared(modality, x)
+    if modality.kind == "text":
+        return categorical_log_likelihood(x, decoded)
+    return laplace_log_likelihood(x, decoded, scale)
+
+
+def shown(modality: Modality, decoded: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """The observation (B, *shape) that a decoder's output stands for.
+
+    The mean of an image. Of a text the most likely token at every position, or with a `generator`
+    one that is drawn.
+    """
+    if modality.kind == "image":
+        return decoded
+    if generator is None:
+        return decoded.argmax(-1)
+    chances = decoded.softmax(-1).flatten(0, -2).to(generator.device)
+    drawn = torch.multinomial(chances, 1, generator=generator)
+    return drawn.view(decoded.shape[:-1]).to(decoded.device)
