@@ -1,4 +1,4 @@
-"""Grids of images, pixel for pixel.
+"""Grids of images, pixel for pixel, and of texts among them.
 
 Images are arrays or tensors (C, H, W) with C 1 or 3, or (H, W): uint8, or float in [0, 1].
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -16,6 +17,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 
 INK, FRAME = "#333333", "#E69F00"
+FONT = "fonts/ttf/DejaVuSans.ttf"
 
 
 def array(values: Any) -> np.ndarray:
@@ -45,21 +47,22 @@ def _rows(rows: Any) -> list[list[np.ndarray | None]]:
     return grid
 
 
-def _mosaic(grid: list[list[np.ndarray | None]], gap: int) -> tuple[np.ndarray, int, int]:
-    """The picture of a grid on white, and height and width of a cell, in pixels."""
+def _mosaic(
+    grid: list[list[np.ndarray | None]], gap: int
+) -> tuple[np.ndarray, list[int], list[int], int]:
+    """The picture of a grid on white, top and height of each row, width of a cell; in pixels."""
     images = [image for row in grid for image in row if image is not None]
-    height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
-    columns = max(len(row) for row in grid)
-    canvas = np.full(
-        (len(grid) * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8
-    )
-    for i, row in enumerate(grid):
+    width, columns = max(image.shape[1] for image in images), max(len(row) for row in grid)
+    heights = [max((i.shape[0] for i in row if i is not None), default=0) for row in grid]
+    tops = [sum(heights[:i]) + gap * i for i in range(len(grid))]
+    canvas = np.full((tops[-1] + heights[-1], columns * (width + gap) - gap, 3), 255, np.uint8)
+    for row, start, height in zip(grid, tops, heights):
         for j, image in enumerate(row):
             if image is not None:
-                top = i * (height + gap) + (height - image.shape[0]) // 2
+                top = start + (height - image.shape[0]) // 2
                 left = j * (width + gap) + (width - image.shape[1]) // 2
                 canvas[top : top + image.shape[0], left : left + image.shape[1]] = image
-    return canvas, height, width
+    return canvas, tops, heights, width
 
 
 def mosaic(rows: Any, *, gap: int = 2) -> np.ndarray:
@@ -120,7 +123,7 @@ def image_grid(
     if row_titles is None and isinstance(rows, Mapping):
         row_titles = list(rows)
     grid = _rows(rows)
-    picture, high, wide = _mosaic(grid, gap)
+    picture, tops, heights, wide = _mosaic(grid, gap)
     for name, titles, count in (
         ("row_titles", row_titles, len(grid)),
         ("column_titles", column_titles, max(len(row) for row in grid)),
@@ -152,7 +155,7 @@ def image_grid(
     extent = (0, picture.shape[1], picture.shape[0], 0)  # the axes count image pixels
     axes.imshow(picture, interpolation="nearest", aspect="auto", extent=extent)
     for i, title in enumerate(row_titles or ()):
-        middle = i * (high + gap) + high / 2
+        middle = tops[i] + heights[i] / 2
         axes.text(-6 / zoom, middle, title, ha="right", va="center", size=size, color=INK)
     lean: dict[str, Any] = {"ha": "left", "rotation": 40, "rotation_mode": "anchor"}
     for j, title in enumerate(headings):
@@ -160,7 +163,7 @@ def image_grid(
         options = lean if turned else {"ha": "center"}
         axes.text(middle, -5 / zoom, title, va="bottom", size=size, color=INK, **options)
     for i, j in marked:
-        corner = (j * (wide + gap), i * (high + gap))
+        corner, high = (j * (wide + gap), tops[i]), heights[i]
         axes.add_patch(Rectangle(corner, wide, high, fill=False, ec=FRAME, lw=2.5, clip_on=False))
     return figure
 
@@ -190,3 +193,57 @@ def side_by_side(blocks: Mapping[str, Mapping[str, Sequence[Any]]], **options: A
         words = title.replace("_", " ")
         axes.text(*at, words, transform=axes.transAxes, ha="center", size=size, color=INK)
     return figure
+
+
+def written(
+    texts: Sequence[str], width: int, *, lines: int = 1, size: int = 13
+) -> list[np.ndarray]:
+    """Pictures (H, width) uint8 of texts, centred and broken at spaces, all of one height.
+
+    Args:
+        texts: one for each picture.
+        width: in pixels.
+        lines: how many there is room for; a text that needs more ends in an ellipsis.
+        size: of the letters, in pixels.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / FONT), size)
+    pictures = []
+    for text in texts:
+        picture = Image.new("L", (width, round(lines * 1.3 * size) + 4), 255)
+        letters = max(1, int((width - 4) / font.getlength("n")))
+        broken = textwrap.wrap(text, letters, max_lines=lines, placeholder="…") or [""]
+        at = (width / 2, picture.height / 2)
+        draw = ImageDraw.Draw(picture)
+        draw.multiline_text(at, "\n".join(broken), 51, font, anchor="mm", align="center", spacing=2)
+        pictures.append(np.asarray(picture))
+    return pictures
+
+
+def tiles(
+    x: Mapping[str, Any], modalities: Sequence[Any], *, zoom: int = 3, lines: int = 1
+) -> dict[str, list[np.ndarray]]:
+    """Rows for `image_grid` at zoom 1: pictures enlarged, texts written as wide as the widest.
+
+    Args:
+        x: {name: (n, *shape)}, observations of any of the modalities.
+        modalities: theirs; a text's `vocabulary` spells it.
+        zoom: screen pixels per image pixel.
+        lines: of a text.
+    """
+    rows, images = {}, [m for m in modalities if m.kind == "image"]
+    width = zoom * max((m.shape[-1] for m in images), default=32)
+    for modality in modalities:
+        if modality.name not in x:
+            continue
+        seen = x[modality.name]
+        if modality.kind == "text":
+            texts = modality.vocabulary.decode(seen)
+            if not modality.vocabulary.separator:  # letters have their places, blanks too
+                texts = [text.ljust(modality.shape[0]).replace(" ", "·") for text in texts]
+            rows[modality.name] = written(texts, width, lines=lines)
+        else:
+            large = [as_rgb(image).repeat(zoom, 0).repeat(zoom, 1) for image in seen]
+            rows[modality.name] = [image.transpose(2, 0, 1) for image in large]
+    return rows

@@ -45,6 +45,8 @@ JUDGING = [
     "likelihood",
     "probes",
     "evaluation",
+    "agreement",
+    "stress",
 ]
 # Runs see paths and dictionaries: none of these knows a model, a dataset or a metric.
 BOOKKEEPING = [
@@ -183,7 +185,7 @@ def test_the_core_and_the_package_stay_small():
     own = [path for path in files() if name_of(path) not in {"datasets", "experts"}]
     # The code is counted, not what explains it: docstrings are wanted.
     assert sum(map(code_lines, [path for path in own if name_of(path) in CORE])) < 1800
-    assert sum(map(code_lines, own)) < 5000
+    assert sum(map(code_lines, own)) < 6000
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))

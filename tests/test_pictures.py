@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from shala_lite import pages, pictures, plotting
+from shala_lite.modalities import Modality
+from shala_lite.vocabulary import Vocabulary
 
 
 @pytest.fixture(autouse=True)
@@ -156,3 +158,39 @@ def test_saving_leaves_the_places_of_the_images_alone(tmp_path):
         for _ in range(2):
             figure.savefig(tmp_path / "grid.png", bbox_inches="tight")
     assert figure.axes[0].get_position().bounds == before
+
+
+def test_rows_of_a_grid_are_as_high_as_their_images():
+    tall, flat = np.zeros((9, 5), np.uint8), np.full((2, 5), 100, np.uint8)
+    grid = pictures.mosaic([[tall, tall], [flat, flat], [tall]], gap=1)
+    assert grid.shape == (9 + 1 + 2 + 1 + 9, 11, 3)
+    assert (grid[10:12, :5] == 100).all()
+    assert (grid[13:, :5] == 0).all()
+    assert (grid[13:, 6:] == 255).all()
+
+
+def test_texts_are_written_in_the_width_that_there_is():
+    short, long = pictures.written(["one", "a bird with a red crown and " * 4], 90, lines=2)
+    assert short.shape == long.shape
+    assert short.shape[1] == 90
+    assert (short < 128).sum() < (long < 128).sum()
+    assert (pictures.written([""], 90)[0] == 255).all()
+    # a third line would not fit: what stands there ends in an ellipsis, inside the picture
+    assert (long[[0, -1]] == 255).all()
+    assert (long[:, [0, -1]] == 255).all()
+
+
+def test_tiles_enlarge_pictures_and_spell_texts():
+    word = Modality("word", (4,), "text", Vocabulary((" ", "a", "b"), ""))
+    grey = Modality("grey", (1, 6, 8))
+    x = {
+        "grey": np.arange(96, dtype=np.uint8).reshape(2, 1, 6, 8),
+        "word": torch.tensor([[0, 1, 2, 0]] * 2),
+    }
+    rows = pictures.tiles(x, (grey, word), zoom=3)
+    assert list(rows) == ["grey", "word"]
+    assert rows["grey"][0].shape == (3, 18, 24)
+    assert (rows["grey"][1][0, ::3, ::3] == x["grey"][1, 0]).all()
+    expected = pictures.written(["·ab·"], 24)[0]
+    assert (rows["word"][0] == expected).all()
+    assert list(pictures.tiles({"word": x["word"]}, (grey, word))) == ["word"]
