@@ -59,11 +59,12 @@ class Experiment:
         run: its parameters name the dataset (`dataset`, `source`, `root`, `train_size`,
             `test_size`), the seed, and the sizes and budgets of each stage (prefixes `judge_`,
             `stage1_`, `stage2_`, `fewstep_`). What is used is noted in its manifest.
+        changes: override parameters of the run, such as `dataset`, in this experiment alone.
     """
 
-    def __init__(self, run: Run) -> None:
-        self.run, self.parameters = run, run.parameters
-        self.seed: int = run.parameters["seed"]
+    def __init__(self, run: Run, **changes: Any) -> None:
+        self.run, self.parameters = run, {**run.parameters, **changes}
+        self.seed: int = self.parameters["seed"]
         self.histories: dict[str, History] = {}
         # one load and one training for each stage, however often a cell asks
         self.data = cache(self._data)

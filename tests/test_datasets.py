@@ -178,7 +178,7 @@ def test_observations_must_be_bytes():
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        ({"name": "polymist"}, "name: expected one of polymnist, got 'polymist'"),
+        ({"name": "polymist"}, "name: expected one of polymnist, .*got 'polymist'"),
         ({"split": "valid"}, "split: expected one of train, val, test, got 'valid'"),
         ({"source": "web"}, "source: expected one of embedded, real, got 'web'"),
         ({"size": 0}, "size.*got 0"),

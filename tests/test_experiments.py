@@ -89,6 +89,19 @@ def test_stages_are_found_again_and_nothing_is_trained(first, store):
     assert again.histories == first.histories
 
 
+def test_an_experiment_on_other_data_beside_the_run_s(first, store):
+    run = runs.start("zz_test", PARAMETERS, keys=metrics.KEYS)
+    framed = Experiment(run, dataset="polymnist_frames")
+    assert framed.data("train").name == "polymnist_frames"
+    assert framed.data("train").fingerprint != first.data("train").fingerprint
+    before = files()
+    framed.stage1()
+    assert {path.parent.name.split("-")[0] for path in files().keys() - before.keys()} == {"stage1"}
+    assert run.parameters == PARAMETERS
+    assert run.manifest()["dataset"] == "polymnist"
+    assert {known["name"] for known in run.manifest()["datasets"]} == {"polymnist_frames"}
+
+
 def test_asked_twice_an_experiment_answers_the_same(first):
     assert first.stage1() is first.stage1()
     assert first.data("train") is first.data("train")

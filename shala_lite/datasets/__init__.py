@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pooch
 
-from . import polymnist
+from . import cub, frames, mst, polymnist
 from .base import MultimodalDataset
 
 __all__ = ["MultimodalDataset", "data_root", "load_dataset"]
 
-NAMES = ("polymnist",)
+# Each module has embedded(split, size, seed) and real(split, size, seed, root).
+DATASETS = {"polymnist": polymnist, "polymnist_frames": frames, "mst": mst, "cub": cub}
 SPLITS = ("train", "val", "test")
 SOURCES = ("embedded", "real")
 
@@ -29,7 +30,8 @@ def load_dataset(
     """A data set, ready in memory. The same arguments give the same bytes.
 
     Args:
-        name: which data set: ``polymnist``.
+        name: which data set: ``polymnist``, or ``polymnist_frames``, which adds coloured frames;
+            ``mst``, handwritten digits, street numbers and words; ``cub``, birds and sentences.
         split: ``train``, ``val`` (every choice is made on it) or ``test`` (scored once).
         source: ``embedded`` needs no file and no network; ``real`` reads what
             ``data_scripts`` prepared under ``root``.
@@ -42,7 +44,7 @@ def load_dataset(
         ValueError: for an unknown name, split or source, or a size or seed out of range.
         FileNotFoundError: for real data that are not there, saying how to prepare them.
     """
-    _check("name", name, NAMES)
+    _check("name", name, tuple(DATASETS))
     _check("split", split, SPLITS)
     _check("source", source, SOURCES)
     if size is not None and (type(size) is not int or size < 1):
@@ -50,8 +52,8 @@ def load_dataset(
     if type(seed) is not int or seed < 0:
         raise ValueError(f"seed: expected an integer, 0 or more, got {seed!r}")
     if source == "embedded":
-        return polymnist.embedded(split, size, seed)
-    return polymnist.real(split, size, seed, data_root(root))
+        return DATASETS[name].embedded(split, size, seed)
+    return DATASETS[name].real(split, size, seed, data_root(root))
 
 
 def data_root(root: str | Path | None = None) -> Path:
