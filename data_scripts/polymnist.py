@@ -21,16 +21,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from data_scripts.download import DownloadError, copy, download
+from data_scripts.download import DownloadError, copy
+from data_scripts.mnist import find_idx, prepare_mnist
 from data_scripts.polymnist_archive import NAME, find_archive, prepare_archive
 from shala_lite.datasets import archive, data_root, load_dataset
-from shala_lite.datasets.idx import MNIST_MD5, check_mnist, find_mnist, parse_idx, read_bytes
+from shala_lite.datasets.idx import MNIST_MD5
 from shala_lite.datasets.polymnist import PICTURE_SUFFIXES, PICTURES, read_picture, read_pictures
-
-MNIST_MIRRORS = (
-    "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    "https://storage.googleapis.com/cvdf-datasets/mnist/",
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,7 +87,7 @@ def _guess_kind(source: Path | None, pictures: Path | None) -> str:
         return "archive" if pictures is None else "recipe"
     if find_archive(source) is not None:
         return "archive"
-    if any(_find_idx(source, stem) for stem in MNIST_MD5):
+    if any(find_idx(source, stem) for stem in MNIST_MD5):
         return "recipe"
     raise FileNotFoundError(
         f"--from {source}: found neither the archive ({NAME}, or its folders "
@@ -108,30 +104,8 @@ def prepare_recipe(
             f"{root / archive.ARRAYS} would hide what is prepared here: the archive comes first. "
             "Use another --root"
         )
-    for stem in MNIST_MD5:
-        if source is None:
-            urls = [f"{mirror}{stem}.gz" for mirror in MNIST_MIRRORS]
-            target = root / "mnist" / f"{stem}.gz"
-            download(urls, target, _check_idx(stem), progress=progress)
-            continue
-        found = _find_idx(source, stem)
-        if found is None:
-            raise FileNotFoundError(f"--from {source}: {stem}.gz is neither in it nor in mnist/")
-        copy(found, root / "mnist" / found.name, _check_idx(stem))
+    prepare_mnist(root, source, progress)
     _place_pictures(root / PICTURES, _find_pictures(root, source, pictures))
-
-
-def _check_idx(stem: str) -> Callable[[Path], None]:
-    def check(path: Path) -> None:
-        content = read_bytes(path)
-        parse_idx(content, path)  # says more about a truncated file than a checksum does
-        check_mnist(stem, content, path)
-
-    return check
-
-
-def _find_idx(source: Path, stem: str) -> Path | None:
-    return find_mnist(source / "mnist", stem) or find_mnist(source, stem)
 
 
 def _find_pictures(root: Path, source: Path | None, pictures: Path | None) -> Path:

@@ -1,4 +1,4 @@
-"""Small files in the formats of MNIST and of the published PolyMNIST, for the tests to read."""
+"""Small files in the formats of MNIST, SVHN and the published PolyMNIST, for the tests to read."""
 
 import gzip
 import hashlib
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from scipy.io import savemat
 
-from shala_lite.datasets import idx
+from shala_lite.datasets import idx, svhn
 
 PARTS = {"train": 240, "t10k": 60}  # scans; every digit equally often
 
@@ -42,6 +43,35 @@ def write_mnist(folder: Path, monkeypatch):
             name, content = f"{part}-{stem}-ubyte", idx_bytes(array)
             (folder / f"{name}.gz").write_bytes(gzip.compress(content, mtime=0))
             monkeypatch.setitem(idx.MNIST_MD5, name, hashlib.md5(content).hexdigest())
+
+
+def svhn_bytes(**arrays):
+    """The MATLAB file of arrays, compressed as SVHN's are."""
+    buffer = io.BytesIO()
+    savemat(buffer, arrays, do_compression=True)
+    return buffer.getvalue()
+
+
+def small_svhn(part):
+    """Random pictures, all different, (K, 3, 32, 32) uint8, and digits (K,), ones twice as often.
+
+    There are more of them than of small_mnist's scans, as in the real data.
+    """
+    rng = np.random.default_rng(len(part))
+    digits = rng.permutation(np.tile([0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9], 5 * len(part)))
+    return rng.integers(256, size=(len(digits), 3, 32, 32), dtype=np.uint8), digits
+
+
+def write_svhn(folder: Path, monkeypatch):
+    """Two MATLAB files in ``folder``, accepted as SVHN's while the test runs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in ("train", "test"):
+        pictures, digits = small_svhn(part)
+        y = np.where(digits == 0, 10, digits).astype(np.uint8)[:, None]
+        content = svhn_bytes(X=pictures.transpose(2, 3, 1, 0), y=y)
+        (folder / f"{part}_32x32.mat").write_bytes(content)
+        md5 = hashlib.md5(content).hexdigest()
+        monkeypatch.setitem(svhn.SVHN_MD5, f"{part}_32x32.mat", md5)
 
 
 def write_pictures(folder: Path):

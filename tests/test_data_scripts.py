@@ -1,7 +1,4 @@
-"""Downloads that break off, and the preparation of real PolyMNIST, on small files.
-
-A server on 127.0.0.1 plays the public addresses; it can cut the line after so many bytes.
-"""
+"""Downloads that break off, and the preparation of real PolyMNIST, on small files."""
 
 import gzip
 import hashlib
@@ -15,19 +12,18 @@ import sys
 import threading
 import time
 import zipfile
-from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pooch
 import pytest
 from filelock import FileLock
+from local_server import Server
 from small_files import archive_files, write_archive, write_mnist, write_pictures
 
 from data_scripts import download as downloads
+from data_scripts import mnist, polymnist_archive
 from data_scripts import polymnist as script
-from data_scripts import polymnist_archive
 from shala_lite.datasets import archive, load_dataset
 from shala_lite.datasets.idx import MNIST_MD5
 from shala_lite.datasets.polymnist import PICTURES
@@ -35,63 +31,6 @@ from shala_lite.datasets.polymnist import PICTURES
 ROOT = Path(__file__).parents[1]
 REAL = Path(os.environ.get("SHALA_DATA") or ROOT.parent / "shared" / "data")
 CONTENT = np.random.default_rng(0).bytes(300_000)
-
-
-class Server:
-    """Files over HTTP. ``cuts`` are the bytes after which the next answers break off."""
-
-    def __init__(self):
-        self.files = {}
-        self.cuts = []
-        self.ranges = True  # whether Range is understood
-        self.tags = True  # whether answers carry an ETag
-        self.hold = None  # an Event to wait for at a cut, instead of cutting at once
-        self.asked = []  # (path, Range or None) of every request
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                server.answer(self)
-
-            def log_message(self, *_):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.http.daemon_threads = True
-        self.address = f"http://127.0.0.1:{self.http.server_port}/"
-        threading.Thread(target=self.http.serve_forever, args=(0.05,), daemon=True).start()
-
-    def answer(self, handler):
-        path = handler.path.lstrip("/").split("?")[0]
-        wanted = handler.headers.get("Range")
-        self.asked.append((path, wanted))
-        if path not in self.files:
-            handler.send_error(404)
-            return
-        content = self.files[path]
-        tag = f'"{hashlib.md5(content).hexdigest()}"'
-        start = 0
-        if wanted and self.ranges and handler.headers.get("If-Range", tag) == tag:
-            start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1])
-        if start >= len(content) > 0:
-            handler.send_response(416)
-            handler.send_header("Content-Range", f"bytes */{len(content)}")
-            handler.send_header("Content-Length", "0")
-            handler.end_headers()
-            return
-        handler.send_response(206 if start else 200)
-        if start:
-            handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        handler.send_header("Content-Length", str(len(content) - start))
-        if self.tags:
-            handler.send_header("ETag", tag)
-        handler.send_header("Date", formatdate(usegmt=True))
-        handler.end_headers()
-        cut = self.cuts.pop(0) if self.cuts else None
-        handler.wfile.write(content[start:] if cut is None else content[start : start + cut])
-        if cut is not None and self.hold is not None:
-            handler.wfile.flush()
-            self.hold.wait(30)
 
 
 @pytest.fixture
@@ -354,7 +293,7 @@ def test_mnist_comes_from_the_second_mirror_where_the_first_fails(
         server.files[f"second/{path.name}"] = path.read_bytes()
     server.files["first/train-images-idx3-ubyte.gz"] = b"<html>moved</html>"
     mirrors = tuple(f"{server.address}{name}/" for name in ("first", "second"))
-    monkeypatch.setattr(script, "MNIST_MIRRORS", mirrors)
+    monkeypatch.setattr(mnist, "MNIST_MIRRORS", mirrors)
     server.cuts = [18, 100_000]  # all of the wrong page, then the second mirror's line breaks
     assert run(tmp_path / "root", "--pictures", local / PICTURES) == 0
     resumed = [begins(wanted) for _, wanted in server.asked if wanted]

@@ -16,7 +16,6 @@ training scans out before ``val`` can be set aside (see ``archive``).
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from . import archive
 from .base import MultimodalDataset
 from .digits import embedded_scans
 from .idx import read_mnist
+from .pairing import deal, draw_labels, generator, part_of
 from .textures import draw_textures
 
 SIDE = 28
@@ -66,27 +66,15 @@ def compose(
     Returns:
         For each picture the images (N, 3, 28, 28) uint8, and the labels (N,).
     """
-    rounds = -(-size // len(scans))
-    drawn = labels[np.concatenate([rng.permutation(len(scans)) for _ in range(rounds)])[:size]]
+    drawn = draw_labels(labels, size, rng)
     digits = scans > THRESHOLD
     columns = []
     for picture in pictures:
-        chosen = _deal(labels, drawn, rng)
+        chosen = deal(labels, drawn, rng)
         rows = rng.integers(picture.shape[0] - SIDE + 1, size=size)
         cols = rng.integers(picture.shape[1] - SIDE + 1, size=size)
         columns.append(_paint(digits, chosen, picture, rows, cols))
     return columns, drawn
-
-
-def _deal(labels: Labels, drawn: Labels, rng: np.random.Generator) -> NDArray[np.int64]:
-    """For each drawn label the position of a scan of that class, dealt out evenly."""
-    chosen = np.empty(len(drawn), np.int64)
-    for label in np.unique(drawn):
-        pool, items = np.flatnonzero(labels == label), np.flatnonzero(drawn == label)
-        rounds = -(-len(items) // len(pool))
-        dealt = np.concatenate([rng.permutation(pool) for _ in range(rounds)])
-        chosen[items] = dealt[: len(items)]
-    return chosen
 
 
 def _paint(
@@ -110,7 +98,7 @@ def _paint(
 def embedded(split: str, size: int | None, seed: int) -> MultimodalDataset:
     """The data set that needs no file: scikit-learn's digits on the drawn textures."""
     scans, labels = embedded_scans(split)
-    rng = _generator("embedded", split, seed)
+    rng = generator("polymnist", "embedded", split, seed)
     count = SIZES["embedded"][split] if size is None else size
     note = "the recipe of PolyMNIST on scikit-learn's digits and five drawn textures"
     columns, drawn = compose(scans, labels, draw_textures(), count, rng)
@@ -150,14 +138,11 @@ def real(split: str, size: int | None, seed: int, root: Path) -> MultimodalDatas
             f"`python -m data_scripts.polymnist --root {root}`, "
             "or name a folder that has it with root= or $SHALA_DATA"
         ) from error
-    if split != "test":
-        held_out = len(scans) // archive.VAL_ONE_IN
-        part = slice(-held_out, None) if split == "val" else slice(-held_out)
-        scans, digits = scans[part], digits[part]
+    part = part_of(split, len(scans))
+    scans, digits = scans[part], digits[part]
     count = SIZES["real"][split] if size is None else size
-    columns, labels = compose(
-        scans, digits, list(pictures.values()), count, _generator("real", split, seed)
-    )
+    rng = generator("polymnist", "real", split, seed)
+    columns, labels = compose(scans, digits, list(pictures.values()), count, rng)
     note = f"the recipe of PolyMNIST on MNIST and the pictures {', '.join(pictures)}"
     return _dataset(columns, labels, split, "real", note)
 
@@ -191,11 +176,6 @@ def read_picture(file: Path) -> Images:
     if min(pixels.shape[:2]) < SIDE:
         raise ValueError(f"{file}: expected at least {SIDE}x{SIDE} pixels, got {pixels.shape[:2]}")
     return pixels
-
-
-def _generator(source: str, split: str, seed: int) -> np.random.Generator:
-    """Splits and sources draw independently under one seed."""
-    return np.random.default_rng([seed, zlib.crc32(f"polymnist/{source}/{split}".encode())])
 
 
 def _dataset(
