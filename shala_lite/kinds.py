@@ -4,7 +4,7 @@ image   log p(x | z) = sum over pixels of log Laplace(x; mean(z), b)            
 text    log p(x | z) = sum over positions of log softmax(logits(z))[x]                  [nats]
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -34,19 +34,22 @@ def make_decoder(modality: Modality, inputs: int, config: dict[str, Any]) -> nn.
     return ImageDecoder(modality, inputs, config["widths"], config["residual"])
 
 
-def check_weights(weights: Mapping[str, float], names: Sequence[str]) -> dict[str, float]:
-    """Weights of likelihoods by modality, as they are.
+def check_weights(
+    weights: Mapping[str, float] | Iterable[tuple[str, float]], names: Sequence[str]
+) -> dict[str, float]:
+    """Weights of likelihoods by modality, given as a dictionary or as pairs.
 
     Raises:
         ValueError: a negative one, or one of no modality in `names`.
     """
-    odd = sorted(set(weights) - set(names))
-    if odd or min(weights.values(), default=1.0) < 0:
+    found = dict(weights)
+    odd = sorted(set(found) - set(names))
+    if odd or min(found.values(), default=1.0) < 0:
         raise ValueError(
-            f"likelihood_weights: {dict(weights)}, expected numbers of at least 0 by the names "
+            f"likelihood_weights: {found}, expected numbers of at least 0 by the names "
             f"{list(names)}" + (f", not {odd}" if odd else "")
         )
-    return dict(weights)
+    return found
 
 
 def prepared(modality: Modality, x: Tensor) -> Tensor:

@@ -43,8 +43,8 @@ class MultimodalVAE(nn.Module):
         decoder_hidden: width of the hidden layers of a layered decoder.
         mask_sharpness: of its mask in evaluation, see `nets.LayeredDecoder`.
         likelihood_scale: Laplace scale b of every image modality, in pixel units.
-        likelihood_weights: {name: w_m} in training, 1 where a modality is not named. A word of a
-            few nats beside a picture of thousands is learned last, or never.
+        likelihood_weights: {name: w_m} in training, or pairs; 1 where a modality is not named. A
+            word of a few nats beside a picture of thousands is learned last, or never.
         beta: weight of the divergence in the training loss.
         warmup: steps over which that weight rises from 0.
         alignment: weight, in nats per nat, of the contrastive term between features.
@@ -65,7 +65,7 @@ class MultimodalVAE(nn.Module):
         decoder_hidden: int = 512,
         mask_sharpness: float = 1.0,
         likelihood_scale: float = 0.1,
-        likelihood_weights: dict[str, float] | None = None,
+        likelihood_weights: Any = None,
         beta: float = 1.0,
         warmup: int = 0,
         alignment: float = 0.0,

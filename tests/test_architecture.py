@@ -45,6 +45,7 @@ JUDGING = [
     "likelihood",
     "probes",
     "evaluation",
+    "text_metrics",
     "agreement",
     "stress",
 ]
