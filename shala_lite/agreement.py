@@ -17,7 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from shala_lite import metrics
+from shala_lite import evaluation, metrics
+from shala_lite.datasets import frames
+from shala_lite.evaluation import Judged
 
 
 class Variation(NamedTuple):
@@ -42,7 +44,7 @@ def shares(values: Tensor, classes: int) -> Tensor:
 
 
 def spread(features: Mapping[str, Tensor], counted: Mapping[str, Tensor] | None = None) -> float:
-    """Mean distance between two samples of one condition, mean over pairs and modalities.
+    """Mean distance between two samples of one condition, mean over pairs, then modalities.
 
     Args:
         features: {name: (C, K, D)}, K samples of each of C conditions.
@@ -50,7 +52,7 @@ def spread(features: Mapping[str, Tensor], counted: Mapping[str, Tensor] | None 
             shows another class than asked, its distance is a mistake and not variety.
 
     Raises:
-        ValueError: another shape, fewer than two samples, or a modality in which no pair counts.
+        ValueError: another shape, fewer than two samples, or no pair that counts in any modality.
     """
     found = []
     for name, phi in features.items():
@@ -60,10 +62,11 @@ def spread(features: Mapping[str, Tensor], counted: Mapping[str, Tensor] | None 
         distance = (phi[:, one].double() - phi[:, other].double()).norm(dim=-1)  # (C, pairs)
         if counted is not None:
             both = counted[name][:, one] & counted[name][:, other]
-            if not both.any():
-                raise ValueError(f"counted[{name!r}]: no pair of samples, expected at least one")
             distance = distance[both.to(distance.device)]
-        found.append(distance.mean())
+        if len(distance):
+            found.append(distance.mean())
+    if not found:
+        raise ValueError("counted: no pair of samples, expected at least one")
     return torch.stack(found).mean().item()
 
 
@@ -82,6 +85,75 @@ def real_groups(labels: Tensor, asked: Tensor, size: int, generator: torch.Gener
     return torch.stack(groups)
 
 
+def spread_of_right(
+    seen: Judged, truth: Tensor, answers: int, hidden: Tensor | None = None
+) -> float:
+    """`spread` of judged samples, among those alone that show the right class.
+
+    Args:
+        seen: K blocks of C samples, one block after the other, of the same C conditions.
+        truth: (K C,), the class of each condition.
+        answers: K.
+        hidden: (K C, M) bool, the views to look at, such as those that were not given; None is all.
+
+    Raises:
+        ValueError: samples that are not K blocks, or as `spread`.
+    """
+    if not len(truth) or len(truth) % answers:
+        raise ValueError(f"answers: {answers}, expected to divide {len(truth)} samples")
+    blocks = (answers, len(truth) // answers)
+
+    def by_condition(values: Tensor) -> Tensor:
+        return values.unflatten(0, blocks).transpose(0, 1)
+
+    counted = {}
+    for index, (name, labels) in enumerate(seen.labels.items()):
+        right = labels == truth.cpu()
+        counted[name] = by_condition(right if hidden is None else right & hidden[:, index].cpu())
+    return spread({name: by_condition(phi) for name, phi in seen.features.items()}, counted)
+
+
+def answer_scores(
+    seen: Judged, reference: Judged, truth: Tensor, given: Tensor, answers: int, scale: float
+) -> dict[str, float]:
+    """Whether answers are right, and whether they vary, by key.
+
+    Keys: conditional_coherence, diversity_ratio, recall, precision, class_entropy.
+
+    Args:
+        seen, truth, answers: as in `spread_of_right`.
+        reference: judged real sets, for recall and precision.
+        given: (K C, M) bool, the sources; they are not looked at.
+        scale: the spread of real items of one class.
+    """
+    found = evaluation.joint_scores(seen, reference)
+    return {
+        "conditional_coherence": metrics.coherence_of_absent(seen.labels, truth, given),
+        "diversity_ratio": spread_of_right(seen, truth, answers, ~given) / scale,
+        **{key: found[key] for key in ("recall", "precision", "class_entropy")},
+    }
+
+
+def frame_scores(
+    images: Mapping[str, Tensor], reference: Tensor, answers: int, *, generator: torch.Generator
+) -> dict[str, float]:
+    """`attribute_scores` of the frames in K blocks of C images {name: (K C, 3, H, W)}.
+
+    Also attribute_blur: how far a frame is from the nearest of the colours, in pixel units.
+
+    Args:
+        images: of the framed views.
+        reference: (N,), the colours in the data.
+        answers: K.
+        generator: as in `attribute_scores`.
+    """
+    read = {name: frames.read_frames(x) for name, x in images.items()}
+    values = {name: found.colour.unflatten(0, (answers, -1)).T for name, found in read.items()}
+    scores = attribute_scores(values, reference, len(frames.COLOURS), generator=generator)
+    blur = torch.stack([found.distance.mean() for found in read.values()]).mean().item()
+    return {**scores, "attribute_blur": blur}
+
+
 def attribute_scores(
     values: Mapping[str, Tensor],
     reference: Tensor,
@@ -91,7 +163,8 @@ def attribute_scores(
 ) -> dict[str, float]:
     """How an attribute that a condition leaves open behaves among samples, by key.
 
-    Keys: attribute_agreement (share of samples whose views all show one value),
+    Keys: attribute_agreement (share of samples whose views all show one value) and
+    attribute_agreement@independent (that of views that each draw from the data apart);
     attribute_distance@pooled (all samples of all conditions against the data),
     attribute_distance@within (the samples of one condition against the data, mean over
     conditions) and attribute_distance@within_floor (as many draws from the data).
@@ -104,13 +177,13 @@ def attribute_scores(
     """
     stacked = torch.stack([value.cpu() for value in values.values()], -1)  # (C, K, M)
     data = shares(reference.cpu(), classes)
-    found = {f"{k}": v.flatten() for k, v in values.items()}
     within = within_conditions(stacked, data, generator)
+    pooled = total_variation(shares(stacked.flatten(), classes), data)
+    found = {name: value.flatten() for name, value in values.items()}
     return {
         "attribute_agreement": metrics.unconditional_coherence(found),
-        "attribute_distance@pooled": total_variation(
-            shares(stacked.flatten(), classes), data
-        ).item(),
+        "attribute_agreement@independent": (data ** len(values)).sum().item(),
+        "attribute_distance@pooled": pooled.item(),
         "attribute_distance@within": within.distance,
         "attribute_distance@within_floor": within.floor,
     }

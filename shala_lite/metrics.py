@@ -114,9 +114,8 @@ def _stack(predictions: Mapping[str, Tensor]) -> Tensor:
 def accuracy(predicted: Tensor, labels: Tensor) -> float:
     """Share of predicted labels (N,) that equal the labels (N,)."""
     if predicted.shape != labels.shape or labels.numel() == 0:
-        raise ValueError(
-            f"predicted has shape {tuple(predicted.shape)}; expected labels' {tuple(labels.shape)}"
-        )
+        shapes = tuple(predicted.shape), tuple(labels.shape)
+        raise ValueError("predicted has shape {}; expected labels' {}".format(*shapes))
     return (predicted.to(labels.device) == labels).double().mean().item()
 
 
@@ -295,7 +294,6 @@ def paired_bootstrap_interval(
         picks = torch.randint(n, (len(count), n), generator=generator, device=generator.device)
         means.append(differences[picks].mean(1))
     tail = (1 - level) / 2
-    ends = torch.quantile(
-        torch.cat(means), torch.tensor([tail, 1 - tail], dtype=torch.float64).to(means[0].device)
-    )
+    levels = torch.tensor([tail, 1 - tail], dtype=torch.float64, device=generator.device)
+    ends = torch.quantile(torch.cat(means), levels)
     return Interval(differences.mean().item(), ends[0].item(), ends[1].item())

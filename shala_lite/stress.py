@@ -12,7 +12,7 @@ and by nothing else.
 Whatever is drawn comes from a generator on the CPU: the same seed gives the same bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -210,3 +210,59 @@ def removal(
         ).right
         for count in range(len(vae.names) - 1, 0, -1)
     }
+
+
+def damage(
+    vae: MultimodalVAE,
+    prior: LatentPrior | FlowMap | None,
+    judges: Judges,
+    data: MultimodalDataset,
+    kind: str,
+    strengths: Sequence[float],
+    good: Sequence[int],
+    *,
+    seed: int,
+    **options: Any,
+) -> dict[int, dict[float | None, float]]:
+    """Coherence of the target, by number of good sources beside a spoilt one, and its strength.
+
+    {good: {strength: share}}; the strength None leaves the spoilt source out, where any other
+    source is left. Arguments as in `spoil` and `outcome`.
+    """
+    parts = deal(len(data), len(vae.names), seed)
+    found: dict[int, dict[float | None, float]] = {count: {} for count in good}
+    for strength in (*strengths, None):
+        spoilt = int(strength is not None)
+        some = spoil(data, parts.spoilt(), kind, strength or 0.0, seed)
+        for count in good:
+            if count + spoilt:
+                told = parts.given(count, spoilt)
+                seen = outcome(vae, prior, judges, some, parts.target, told, seed=seed, **options)
+                found[count][strength] = seen.right.double().mean().item()
+    return found
+
+
+def quarrel(
+    vae: MultimodalVAE,
+    prior: LatentPrior | FlowMap | None,
+    judges: Judges,
+    data: MultimodalDataset,
+    good: int,
+    odd: int,
+    *,
+    seed: int,
+    **options: Any,
+) -> dict[str, float]:
+    """Shares of targets that show their item's class, that of the odd ones, or neither, by key.
+
+    Keys: conditional_coherence, odd_one_share, neither.
+
+    All `odd` views of an item are of one other item, so they agree with each other. Arguments as in
+    `outcome`.
+    """
+    parts = deal(len(data), len(vae.names), seed)
+    some, label = with_odd_one(data, parts.spoilt(odd), seed)
+    told = parts.given(good, odd)
+    found = outcome(vae, prior, judges, some, parts.target, told, seed=seed, odd=label, **options)
+    right, wrong = (seen.double().mean().item() for seen in found)
+    return {"conditional_coherence": right, "odd_one_share": wrong, "neither": 1 - right - wrong}

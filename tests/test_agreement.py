@@ -4,7 +4,9 @@ import pytest
 import torch
 from tiny_models import rng
 
-from shala_lite import agreement, metrics
+from shala_lite import agreement, evaluation, metrics
+from shala_lite.datasets import frames
+from shala_lite.evaluation import Judged
 from shala_lite.runs import check_metric
 
 
@@ -100,5 +102,52 @@ def test_views_that_answer_apart_vary_and_do_not_agree():
     apart = {name: torch.randint(4, (400, 8), generator=rng(k)) for k, name in enumerate("abc")}
     found = scores(apart, reference)
     assert found["attribute_agreement"] == pytest.approx(1 / 16, abs=0.02)
+    assert found["attribute_agreement@independent"] == pytest.approx(1 / 16)
     floor = found["attribute_distance@within_floor"]
     assert found["attribute_distance@within"] == pytest.approx(floor, abs=0.02)
+
+
+def test_blocks_of_answers_are_compared_within_their_condition():
+    features = torch.randn(3 * 5, 4, generator=rng())  # three answers to each of five conditions
+    truth, labels = torch.arange(5).repeat(3), torch.arange(5).repeat(3)
+    labels[7], hidden = 9, torch.ones(15, 1, dtype=torch.bool)
+    hidden[13] = False
+    seen = Judged({"a": labels}, {"a": features})
+    kept = [n for n in range(15) if n not in (7, 13)]
+    pairs = [(i, j) for i in kept for j in kept if i < j and i % 5 == j % 5]
+    expected = sum((features[i] - features[j]).norm().item() for i, j in pairs) / len(pairs)
+    found = agreement.spread_of_right(seen, truth, 3, hidden)
+    assert found == pytest.approx(expected, rel=1e-6)
+    labels[7] = truth[7]
+    whole = {"a": features.reshape(3, 5, 4).transpose(0, 1)}
+    assert agreement.spread_of_right(seen, truth, 3) == pytest.approx(agreement.spread(whole))
+    with pytest.raises(ValueError, match="to divide 15"):
+        agreement.spread_of_right(seen, truth, 4)
+
+
+def test_frames_are_scored_by_their_nearest_colours():
+    reference = torch.arange(400) % 4
+    paint = torch.tensor(frames.RGB) / 255
+    colour = torch.randint(4, (8, 300), generator=rng()).flatten()
+    images = paint[colour][:, :, None, None].expand(-1, 3, 8, 8)
+    found = agreement.frame_scores({"a": images, "b": images}, reference, 8, generator=rng())
+    values = {name: colour.reshape(8, 300).T for name in "ab"}
+    assert found == {**scores(values, reference), "attribute_blur": 0}
+    grey = agreement.frame_scores({"a": images * 0 + 0.5}, reference, 8, generator=rng())
+    assert grey["attribute_blur"] == pytest.approx(0.5)
+    assert grey["attribute_distance@pooled"] == pytest.approx(0.75)
+
+
+def test_answers_are_scored_by_the_metrics_of_the_book():
+    features = {n: torch.randn(60, 4, generator=rng(k)) for k, n in enumerate("ab")}
+    labels = {n: torch.randint(3, (60,), generator=rng(5 + k)) for k, n in enumerate("ab")}
+    seen, truth = Judged(labels, features), torch.arange(20).repeat(3) % 3
+    given = torch.tensor([True, False]).expand(60, 2)
+    real = Judged(labels, {n: torch.randn(60, 4, generator=rng(9)) for n in "ab"})
+    found = agreement.answer_scores(seen, real, truth, given, 3, scale=2.0)
+    assert found["conditional_coherence"] == metrics.accuracy(labels["b"], truth)
+    right_of_b = Judged({"b": labels["b"]}, {"b": features["b"]})
+    assert found["diversity_ratio"] == agreement.spread_of_right(right_of_b, truth, 3) / 2
+    assert found["recall"] == evaluation.joint_scores(seen, real)["recall"]
+    for key in found:
+        check_metric(f"prior/{key}", metrics.KEYS)

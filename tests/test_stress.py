@@ -178,3 +178,34 @@ def test_removal_keeps_target_and_noise_and_is_the_same_each_time(data, judges, 
     labels = evaluation.judge_latents(tiny_vae(), judges, z).labels
     share = metrics.coherence_of_absent(labels, data.labels, parts.given(2))
     assert found[2].double().mean().item() == pytest.approx(share)
+
+
+def test_damage_is_one_outcome_after_another(data, judges, prior):
+    found = stress.damage(
+        tiny_vae(), prior, judges, data, "noise", [0.0, 0.8], [0, 1], seed=3, steps=2
+    )
+    assert {good: list(row) for good, row in found.items()} == {0: [0.0, 0.8], 1: [0.0, 0.8, None]}
+    parts = stress.deal(N, 3, seed=3)
+    some = stress.spoil(data, parts.spoilt(), "noise", 0.8, seed=3)
+    asked = (tiny_vae(), prior, judges)
+    one = stress.outcome(*asked, some, parts.target, parts.given(1, 1), seed=3, steps=2)
+    assert found[1][0.8] == pytest.approx(one.right.double().mean().item())
+    alone = stress.outcome(*asked, data, parts.target, parts.given(1), seed=3, steps=2)
+    assert found[1][None] == pytest.approx(alone.right.double().mean().item())
+    assert found[0][0.0] != found[0][0.8]
+
+
+def test_a_quarrel_counts_both_sides(data, judges, prior):
+    asked = (tiny_vae(), prior, judges, data)
+    found = stress.quarrel(*asked, 1, 1, seed=3, steps=2)
+    parts = stress.deal(N, 3, seed=3)
+    some, odd = stress.with_odd_one(data, parts.spoilt(), seed=3)
+    plain = stress.outcome(
+        *asked[:3], some, parts.target, parts.given(1, 1), seed=3, odd=odd, steps=2
+    )
+    assert found["conditional_coherence"] == pytest.approx(plain.right.double().mean().item())
+    assert found["odd_one_share"] == pytest.approx(plain.odd.double().mean().item())
+    assert sum(found.values()) == pytest.approx(1)
+    assert found == stress.quarrel(*asked, 1, 1, seed=3, steps=2)
+    alone = stress.quarrel(*asked, 1, 0, seed=3, steps=2)
+    assert alone["conditional_coherence"] != found["conditional_coherence"]
