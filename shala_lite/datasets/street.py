@@ -36,7 +36,7 @@ _FINE = 2  # each pixel is the mean of 2x2 finer ones
 _KNOTS = 5  # of the lattice on which the light varies
 _CHUNK = 500  # pictures painted at a time: bounds the memory beyond the result itself
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating]
 Integers = NDArray[np.int64]
 Styles = dict[str, NDArray]
 
@@ -62,8 +62,8 @@ def draw_streets(labels: Integers, rng: np.random.Generator) -> tuple[NDArray[np
         part = slice(start, start + _CHUNK)
         own = {name: values[part] for name, values in styles.items()}
         x = _blur(_paint(_ink(labels[part], own), own), own["blur"])
-        grain = rng.random(x.shape, np.float32) - rng.random(x.shape, np.float32)
-        x += own["noise"][:, None, None, None] * grain
+        grain = rng.random((len(x), 2, *x.shape[1:]), np.float32)
+        x += own["noise"][:, None, None, None] * (grain[:, 0] - grain[:, 1])
         pictures[part] = np.clip(x, 0, 1) * 255 + 0.5
     return pictures, styles
 
@@ -177,7 +177,7 @@ def _smooth(knots: Floats) -> Floats:
     """Values on a lattice (N, K, K), interpolated between its knots: (N, 32, 32)."""
     place = np.arange(SIDE, dtype=np.float32) * ((_KNOTS - 1) / SIDE)
     at = place.astype(np.int64)
-    t = place - at
+    t = place - at.astype(np.float32)
     t = t * t * (3 - 2 * t)
     rows = knots[:, at] * (1 - t)[:, None] + knots[:, at + 1] * t[:, None]
     return rows[:, :, at] * (1 - t) + rows[:, :, at + 1] * t
@@ -215,7 +215,7 @@ def _glyphs() -> tuple[Floats, Floats]:
             ImageDraw.Draw(canvas).text(corner, str(digit), fill=255, font=font)
             glyphs[f, digit] = np.asarray(canvas, np.float32) / 255
             widths[f, digit] = right - left
-    glyphs, widths = glyphs.reshape(-1, _BOX, _BOX), widths.reshape(-1)
-    for pool in (glyphs, widths):
+    pools = glyphs.reshape(-1, _BOX, _BOX), widths.reshape(-1)
+    for pool in pools:
         pool.setflags(write=False)  # shared by every caller
-    return glyphs, widths
+    return pools
