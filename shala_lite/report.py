@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .metrics import KEYS
+from .keys import KEYS
 from .pages import CAPTION, Page, figure
 from .publish import Published, published
 from .runs import Run, split_metric

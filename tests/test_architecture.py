@@ -37,6 +37,7 @@ JUDGING = [
     "judge_nets",
     "judges",
     "manifolds",
+    "keys",
     "inception",
     "metrics",
     "two_sample",
@@ -48,6 +49,8 @@ JUDGING = [
     "text_metrics",
     "agreement",
     "stress",
+    "attribute_judges",
+    "retrieval",
 ]
 # Runs see paths and dictionaries: none of these knows a model, a dataset or a metric.
 BOOKKEEPING = [
@@ -62,7 +65,7 @@ BOOKKEEPING = [
     "__main__",
 ]
 # What ties all of it together for the chapters, and is imported by nothing below.
-TOP = ["report", "stages", "experiments"]
+TOP = ["report", "stages", "experiments", "more_judges"]
 # Modules that import only what stands here, whatever their place in the flow. Pictures are drawn
 # from arrays, and training knows neither models nor data.
 ONLY = {
