@@ -1,0 +1,58 @@
+"""Judges beside those of classes, trained once for an experiment and found again.
+
+One reads attributes off pictures (`attribute_judges`), the other finds partners (`retrieval`).
+"""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from shala_lite.attribute_judges import AttributeData, AttributeJudge
+from shala_lite.experiments import Experiment
+from shala_lite.retrieval import Matcher
+from shala_lite.stages import seeded
+from shala_lite.training import History
+
+Net = TypeVar("Net", bound=nn.Module)
+BUDGETS: dict[str, dict[str, Any]] = {
+    "eye_": {"steps": 0, "batch": 128, "rate": 4e-3, "width": 16},
+    "matcher_": {"steps": 0, "batch": 128, "rate": 4e-3, "widths": [16, 32, 64]},
+}
+
+
+def attribute_judge(experiment: Experiment, classes: dict[str, int]) -> AttributeJudge:
+    """The judge of attributes {name: number of values}, by the run's `eye_steps`, `eye_width`."""
+    settings, train = experiment._prefixed("eye_", **BUDGETS["eye_"]), experiment.data("train")
+    (image,) = (m for m in train.modalities if m.kind == "image")
+    with seeded(0):
+        judge = AttributeJudge(image, classes, width=settings["width"])
+    data = AttributeData(train, image.name, classes)
+    return _trained(experiment, judge, data, "attribute_judges", settings | {"classes": classes})
+
+
+def matcher(experiment: Experiment) -> Matcher:
+    """The judge that finds partners, by the run's `matcher_steps` and `matcher_widths`."""
+    settings = experiment._prefixed("matcher_", **BUDGETS["matcher_"])
+    train = experiment.data("train")
+    with seeded(0):
+        judge = Matcher(train.modalities, widths=settings["widths"])
+    return _trained(experiment, judge, train, "retrieval", settings)
+
+
+def _trained(
+    experiment: Experiment, judge: Net, data: Any, module: str, settings: dict[str, Any]
+) -> Net:
+    """The judge with its trained weights, frozen; seed 0 whatever the run's."""
+    judge, budget = judge.to(experiment.device), settings | {"seed": 0}
+
+    def make(folder: Path) -> dict[str, History]:
+        history = experiment._fit(judge, data, budget, budget["steps"], folder, module)
+        weights = {key: value.contiguous().cpu() for key, value in judge.state_dict().items()}
+        save_file(weights, str(folder / "judge.safetensors"))
+        return {module: history}
+
+    folder = experiment._stage(module, budget, [module, "training"], make)
+    judge.load_state_dict(load_file(str(folder / "judge.safetensors")))
+    return judge.eval().requires_grad_(False)
