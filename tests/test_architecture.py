@@ -51,6 +51,7 @@ JUDGING = [
     "stress",
     "attribute_judges",
     "retrieval",
+    "captions",
 ]
 # Runs see paths and dictionaries: none of these knows a model, a dataset or a metric.
 BOOKKEEPING = [
