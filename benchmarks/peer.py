@@ -23,10 +23,10 @@ from torch import Tensor
 from benchmarks.settings import Settings
 from shala_lite.datasets import MultimodalDataset
 from shala_lite.experiments import seeded
+from shala_lite.kinds import make_decoder
 from shala_lite.modalities import Modality
 from shala_lite.nets import ImageEncoder, linear_layers
 from shala_lite.training import learning_rate_at
-from shala_lite.vae import DECODERS
 
 # alpha of MVTCAE on PolyMNIST, as its authors and MultiVae's case study have it.
 ALPHA = 5 / 6
@@ -95,9 +95,9 @@ def build(name: str, modalities: Sequence[Modality], settings: Settings) -> Any:
 
         def __init__(self, modality: Modality) -> None:
             super().__init__()
-            layered = settings.decoder == "layered"
-            sizes = settings.decoder_hidden if layered else settings.widths
-            self.net = DECODERS[settings.decoder](modality, settings.latent_dim + private, sizes)
+            sizes: dict[str, Any] = {"mask_sharpness": 1.0, "residual": 0}
+            sizes |= {k: getattr(settings, k) for k in ("decoder", "decoder_hidden", "widths")}
+            self.net = make_decoder(modality, settings.latent_dim + private, sizes)
 
         def forward(self, z: Tensor) -> Any:
             return peer.ModelOutput(reconstruction=self.net(z))
