@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
 
 INK, FRAME = "#333333", "#E69F00"
-FONT = "fonts/ttf/DejaVuSans.ttf"
+FONT, SMALLEST = "fonts/ttf/DejaVuSans.ttf", 7
 
 
 def array(values: Any) -> np.ndarray:
@@ -195,6 +196,13 @@ def side_by_side(blocks: Mapping[str, Mapping[str, Sequence[Any]]], **options: A
     return figure
 
 
+@cache
+def _font(size: int) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / FONT), size)
+
+
 def written(
     texts: Sequence[str], width: int, *, lines: int = 1, size: int = 13
 ) -> list[np.ndarray]:
@@ -204,15 +212,21 @@ def written(
         texts: one for each picture.
         width: in pixels.
         lines: how many there is room for; a text that needs more ends in an ellipsis.
-        size: of the letters, in pixels.
+        size: of the letters, in pixels; smaller where the longest word does not fit.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
-    font = ImageFont.truetype(str(Path(matplotlib.get_data_path()) / FONT), size)
+    def room(text: str, size: int) -> float:
+        return _font(size).getlength(text)
+
+    words = [word for text in texts for word in text.split()]
+    while size > SMALLEST and any(room(word, size) > width - 4 for word in words):
+        size -= 1
+    font, letters = _font(size), max(1, int((width - 4) / room("n", size)))
+    letters = max(letters, *(len(word) for word in words), 1)  # those that fit are not broken
     pictures = []
     for text in texts:
         picture = Image.new("L", (width, round(lines * 1.3 * size) + 4), 255)
-        letters = max(1, int((width - 4) / font.getlength("n")))
         broken = textwrap.wrap(text, letters, max_lines=lines, placeholder="…") or [""]
         at = (width / 2, picture.height / 2)
         draw = ImageDraw.Draw(picture)

@@ -180,6 +180,15 @@ def test_texts_are_written_in_the_width_that_there_is():
     assert (long[:, [0, -1]] == 255).all()
 
 
+@pytest.mark.parametrize("width", [64, 84, 96, 128])
+def test_a_word_shrinks_until_it_fits_and_is_never_cut(width):
+    whole, cut = pictures.written(["wwwwwwww", "…"], width)
+    assert (whole[:, [0, 1, -2, -1]] == 255).all()
+    dark = (whole < 128).any(0).nonzero()[0]
+    assert dark[-1] - dark[0] > width / 2
+    assert (whole < 128).sum() > 5 * (cut < 128).sum()
+
+
 def test_tiles_enlarge_pictures_and_spell_texts():
     word = Modality("word", (4,), "text", Vocabulary((" ", "a", "b"), ""))
     grey = Modality("grey", (1, 6, 8))
