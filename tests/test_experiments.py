@@ -278,7 +278,7 @@ def test_settings_reach_the_stages(first):
     assert (vae.latent_dim, vae.feature_dim, vae.config["widths"]) == (4, 8, [3, 4])
     assert prior.config["depth"] == 1
     assert prior.latent_dim == vae.latent_dim
-    assert first.judges()["m0"].width == 4
+    assert first.judges()["m0"].config["width"] == 4
     assert [len(first.data(split)) for split in ("train", "val", "test")] == [60, 20, 20]
 
 

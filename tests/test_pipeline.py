@@ -82,7 +82,7 @@ def test_the_manifest_says_how_they_came_about(done):
         ("polymnist", "test", 100),
     }
     kinds = {artifact["name"].split("-")[0]: artifact for artifact in manifest["artifacts"]}
-    assert set(kinds) == {"judges", "stage1", "stage2"}
+    assert set(kinds) == {"judges", "aligned", "stage1", "stage2"}
     assert set(manifest["stages"]) >= {"judges", "stage1", "stage2", "scores"}
     for module in ("vae", "prior", "training", "evaluation", "metrics"):
         assert f"shala_lite.{module}" in manifest["code"]

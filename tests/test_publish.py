@@ -178,7 +178,11 @@ def test_code_that_changed_since_any_run_is_named(monkeypatch):
     result = publish(finished(0))
     assert changed_code(result) == []
     monkeypatch.setattr(publishing, "module_digest", lambda m: "new" if "files" in m else None)
-    assert changed_code(result) == ["shala_lite.files", "shala_lite.modalities"]
+    assert changed_code(result) == [
+        "shala_lite.files",
+        "shala_lite.modalities",
+        "shala_lite.vocabulary",
+    ]
     monkeypatch.undo()
     result.manifest["runs"][0]["code"]["shala_lite.files"] = "old"
     assert changed_code(result) == ["shala_lite.files"]

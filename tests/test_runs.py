@@ -168,10 +168,11 @@ def test_a_stage_that_is_entered_twice_adds_up(monkeypatch):
 
 
 def test_code_is_that_of_the_named_modules_or_of_all_loaded():
-    from shala_lite import modalities
+    from shala_lite import modalities, vocabulary
 
     named = runs.start("01_tiny", PARAMETERS, keys=KEYS, sources=["modalities"])
-    assert set(named.manifest()["code"]) == {modalities.__name__}
+    # and what it imports
+    assert set(named.manifest()["code"]) == {modalities.__name__, vocabulary.__name__}
     loaded = runs.start("01_tiny", PARAMETERS, keys=KEYS)
     assert modalities.__name__ in loaded.manifest()["code"]
     assert "shala_lite.runs" not in loaded.manifest()["code"]
