@@ -15,15 +15,14 @@ import argparse
 import hashlib
 import json
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from data_scripts import command
 from data_scripts.cub_layout import (
     UNREADABLE,
     Contents,
@@ -34,7 +33,7 @@ from data_scripts.cub_layout import (
     read_picture,
     report,
 )
-from shala_lite.datasets import cub, data_root, load_dataset
+from shala_lite.datasets import cub
 
 BLOCK = 500  # photographs decoded at a time; at most so many are lost when a run is killed
 
@@ -42,26 +41,9 @@ BLOCK = 500  # photographs decoded at a time; at most so many are lost when a ru
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status is 0 where the data are ready."""
     options = _parser().parse_args(arguments)
-    root = data_root(options.root)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / ".cub.lock", timeout=0):
-            left_out = prepare(
-                root, options.source, options.text, options.captions, not options.quiet
-            )
-        ready = load_dataset("cub", "test", source="real", root=root, size=1)
-    except Timeout:
-        return _fail(f"another process is preparing the data under {root}")
-    except (ValueError, OSError) as error:
-        return _fail(str(error))
-    except KeyboardInterrupt:
-        return _fail("interrupted; the next run goes on where this one stopped")
-    for line in left_out:
-        print(f"left out: {line}", file=sys.stderr)
-    print(f"Ready under {root}: {ready.note}.")
-    print(f'Use: load_dataset("cub", "train", source="real", root="{root}"),')
-    print(f"or set SHALA_DATA={root} and leave root away.")
-    return 0
+    told = (options.source, options.text, options.captions, not options.quiet)
+    resumes = "goes on where this one stopped"
+    return command.run("cub", options.root, lambda root: prepare(root, *told), resumes)
 
 
 def prepare(
@@ -112,12 +94,7 @@ def prepare(
     (part / cub.MANIFEST).write_text(content, encoding="utf-8")
     for block in part.glob("block_*"):
         block.unlink()
-    old = target.with_name(target.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.replace(target, old)
-    os.replace(part, target)
-    shutil.rmtree(old, ignore_errors=True)
+    command.put_in_place(part, target)
     return report(found)
 
 
@@ -184,22 +161,11 @@ def _sha256(path: Path) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m data_scripts.cub",
-        description="Prepare CUB-200-2011 with captions from a local copy.",
-    )
-    parser.add_argument(
-        "--root",
-        type=Path,
-        help="where to put the data (default: $SHALA_DATA, else the user's cache folder)",
-    )
-    parser.add_argument(
-        "--from",
-        dest="source",
-        type=Path,
-        metavar="DIR",
+    parser = command.parser(
+        "cub",
+        "Prepare CUB-200-2011 with captions from a local copy.",
+        source="a folder with images.txt, or with CUB_200_2011 in it",
         required=True,
-        help="a folder with images.txt, or with CUB_200_2011 in it",
     )
     parser.add_argument(
         "--text", type=Path, metavar="DIR", help="text_c10, where it lies neither there nor beside"
@@ -209,13 +175,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=tuple(cub.CAPTIONS),
         help="which captions these are: it is written down and shown with every result",
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
     return parser
-
-
-def _fail(reason: str) -> int:
-    print(f"error: {reason}", file=sys.stderr)
-    return 1
 
 
 if __name__ == "__main__":

@@ -11,16 +11,13 @@ MNIST's files are known by the md5 of their decompressed content, SVHN's by that
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from data_scripts.download import DownloadError, copy, download
+from data_scripts import command
+from data_scripts.download import copy, download
 from data_scripts.mnist import prepare_mnist
-from shala_lite.datasets import data_root, load_dataset
 from shala_lite.datasets.svhn import SVHN_MD5, check_svhn, parse_svhn
 
 SVHN_MIRRORS = ("http://ufldl.stanford.edu/housenumbers/",)
@@ -28,23 +25,14 @@ SVHN_MIRRORS = ("http://ufldl.stanford.edu/housenumbers/",)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status is 0 where the data are ready."""
-    options = _parser().parse_args(arguments)
-    root = data_root(options.root)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / ".mst.lock", timeout=0):
-            prepare(root, options.source, not options.quiet)
-        ready = load_dataset("mst", "test", source="real", root=root, size=1)
-    except Timeout:
-        return _fail(f"another process is preparing the data under {root}")
-    except (DownloadError, ValueError, OSError) as error:
-        return _fail(str(error))
-    except KeyboardInterrupt:
-        return _fail("interrupted; the next run continues a download where it stopped")
-    print(f"Ready under {root}: {ready.note}.")
-    print(f'Use: load_dataset("mst", "train", source="real", root="{root}"),')
-    print(f"or set SHALA_DATA={root} and leave root away.")
-    return 0
+    told = "Prepare the real MNIST-SVHN-Text: MNIST's and SVHN's digits."
+    options = command.parser("mst", told).parse_args(arguments)
+
+    def prepared(root: Path) -> list[str]:
+        prepare(root, options.source, not options.quiet)
+        return []
+
+    return command.run("mst", options.root, prepared)
 
 
 def prepare(root: Path, source: Path | None = None, progress: bool = True) -> None:
@@ -82,32 +70,6 @@ def _check_mat(name: str) -> Callable[[Path], None]:
         check_svhn(name, content, path)
 
     return check
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m data_scripts.mst",
-        description="Prepare the real MNIST-SVHN-Text: MNIST's and SVHN's digits.",
-    )
-    parser.add_argument(
-        "--root",
-        type=Path,
-        help="where to put the data (default: $SHALA_DATA, else the user's cache folder)",
-    )
-    parser.add_argument(
-        "--from",
-        dest="source",
-        type=Path,
-        metavar="DIR",
-        help="read local copies here instead of public addresses",
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
-    return parser
-
-
-def _fail(reason: str) -> int:
-    print(f"error: {reason}", file=sys.stderr)
-    return 1
 
 
 if __name__ == "__main__":

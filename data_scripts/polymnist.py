@@ -19,12 +19,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from data_scripts.download import DownloadError, copy
+from data_scripts import command
+from data_scripts.download import copy
 from data_scripts.mnist import find_idx, prepare_mnist
 from data_scripts.polymnist_archive import NAME, find_archive, prepare_archive
-from shala_lite.datasets import archive, data_root, load_dataset
+from shala_lite.datasets import archive
 from shala_lite.datasets.idx import MNIST_MD5
 from shala_lite.datasets.polymnist import PICTURE_SUFFIXES, PICTURES, read_picture, read_pictures
 
@@ -32,22 +31,12 @@ from shala_lite.datasets.polymnist import PICTURE_SUFFIXES, PICTURES, read_pictu
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status is 0 where the data are ready."""
     options = _parser().parse_args(arguments)
-    root = data_root(options.root)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / ".polymnist.lock", timeout=0):
-            prepare(root, options.source, options.pictures, options.kind, not options.quiet)
-        ready = load_dataset("polymnist", "test", source="real", root=root, size=1)
-    except Timeout:
-        return _fail(f"another process is preparing the data under {root}")
-    except (DownloadError, ValueError, OSError) as error:
-        return _fail(str(error))
-    except KeyboardInterrupt:
-        return _fail("interrupted; the next run continues a download where it stopped")
-    print(f"Ready under {root}: {ready.note}.")
-    print(f'Use: load_dataset("polymnist", "train", source="real", root="{root}"),')
-    print(f"or set SHALA_DATA={root} and leave root away.")
-    return 0
+
+    def prepared(root: Path) -> list[str]:
+        prepare(root, options.source, options.pictures, options.kind, not options.quiet)
+        return []
+
+    return command.run("polymnist", options.root, prepared)
 
 
 def prepare(
@@ -145,33 +134,14 @@ def _same_picture(content: bytes) -> Callable[[Path], None]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m data_scripts.polymnist",
-        description="Prepare the real PolyMNIST: the published archive, or MNIST and pictures.",
-    )
-    parser.add_argument(
-        "--root",
-        type=Path,
-        help="where to put the data (default: $SHALA_DATA, else the user's cache folder)",
-    )
-    parser.add_argument(
-        "--from",
-        dest="source",
-        type=Path,
-        metavar="DIR",
-        help="read local copies here instead of public addresses",
+    parser = command.parser(
+        "polymnist", "Prepare the real PolyMNIST: the published archive, or MNIST and pictures."
     )
     parser.add_argument(
         "--pictures", type=Path, metavar="DIR", help="five background pictures for the recipe"
     )
     parser.add_argument("--kind", choices=("auto", "archive", "recipe"), default="auto")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
     return parser
-
-
-def _fail(reason: str) -> int:
-    print(f"error: {reason}", file=sys.stderr)
-    return 1
 
 
 if __name__ == "__main__":

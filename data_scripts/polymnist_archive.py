@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 import zipfile
@@ -22,6 +21,7 @@ import pooch
 import requests
 from tqdm import tqdm
 
+from data_scripts.command import put_in_place
 from data_scripts.download import download
 from shala_lite.datasets import archive
 
@@ -55,12 +55,7 @@ def prepare_archive(root: Path, source: Path | None, progress: bool = True) -> N
         with _open_zip(found) as zipped:
             index = archive.index_names(zipped.namelist(), found)
             _write_arrays(part, index, zipped.read, found.name, progress)
-    old = target.with_name(target.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.replace(target, old)
-    os.replace(part, target)
-    shutil.rmtree(old, ignore_errors=True)
+    put_in_place(part, target)
 
 
 def _fetch_archive(root: Path, progress: bool) -> Path:

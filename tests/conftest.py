@@ -10,6 +10,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests' data lie on the CPU
 from pathlib import Path
 
 import pytest
+from local_server import Server
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -24,3 +25,12 @@ def repository() -> Path:
 def own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test writes into the project's runs/, nor into those that the shell names."""
     monkeypatch.setenv("SHALA_RUNS", str(tmp_path / "runs"))
+
+
+@pytest.fixture
+def server():
+    """Public addresses, played on this machine."""
+    server = Server()
+    yield server
+    server.http.shutdown()
+    server.http.server_close()

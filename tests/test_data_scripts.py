@@ -18,7 +18,6 @@ import numpy as np
 import pooch
 import pytest
 from filelock import FileLock
-from local_server import Server
 from small_files import archive_files, write_archive, write_mnist, write_pictures
 
 from data_scripts import download as downloads
@@ -31,14 +30,6 @@ from shala_lite.datasets.polymnist import PICTURES
 ROOT = Path(__file__).parents[1]
 REAL = Path(os.environ.get("SHALA_DATA") or ROOT.parent / "shared" / "data")
 CONTENT = np.random.default_rng(0).bytes(300_000)
-
-
-@pytest.fixture
-def server():
-    server = Server()
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
 
 
 def is_content(path):

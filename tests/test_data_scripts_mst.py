@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from local_server import Server
 from small_files import write_mnist, write_svhn
 
 from data_scripts import download as downloads
@@ -17,14 +16,6 @@ from shala_lite.datasets.svhn import SVHN_MD5
 
 REAL = Path(os.environ.get("SHALA_DATA") or Path(__file__).parents[2] / "shared" / "data")
 STEMS = sorted(f"{stem}.gz" for stem in MNIST_MD5)
-
-
-@pytest.fixture
-def server():
-    server = Server()
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
 
 
 @pytest.fixture
