@@ -7,6 +7,7 @@ which. Every table is HTML inside the page, with a plain-text stand-in.
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,11 +65,15 @@ def table(header: Sequence[Any], rows: Iterable[Sequence[Any]], *, caption: str 
 def numbers(
     rows: Mapping[str, Mapping[Any, float]], *, caption: str = "", form: str = ".3f"
 ) -> Page:
-    """A table of {row: {column: number}}; columns are those of the first row, in its order."""
+    """A table of {row: {column: number}}, `-` for NaN; columns are those of the first row."""
     if not rows:
         raise ValueError("rows is empty; expected {row: {column: number}}")
     columns = list(next(iter(rows.values())))
-    body = [[name, *(format(row[key], form) for key in columns)] for name, row in rows.items()]
+
+    def cell(value: float) -> str:
+        return "-" if math.isnan(value) else format(value, form)
+
+    body = [[name, *(cell(row[key]) for key in columns)] for name, row in rows.items()]
     return table(["", *(str(key).replace("_", " ") for key in columns)], body, caption=caption)
 
 
