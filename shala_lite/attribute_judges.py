@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .agreement import shares, total_variation
 from .datasets import MultimodalDataset, sentences
 from .judge_nets import random_shift, readable
 from .modalities import Modality
@@ -188,6 +189,5 @@ def left_open(said: Values, shown: Values, known: Values) -> dict[str, float]:
         if len(open_):
             data = known[name].cpu()
             most = 1 + int(max(open_.max(), data.max()))
-            p, q = (v.bincount(minlength=most).double() / len(v) for v in (open_, data))
-            found[name] = (p - q).abs().sum().item() / 2
+            found[name] = total_variation(shares(open_, most), shares(data, most)).item()
     return found

@@ -74,7 +74,7 @@ class Experiment:
         self.stage2 = cache(self._stage2)
         self.flow_map = cache(self._flow_map)
 
-    def _prefixed(self, prefix: str, **defaults: Any) -> dict[str, Any]:
+    def prefixed(self, prefix: str, **defaults: Any) -> dict[str, Any]:
         """Parameters that start with `prefix`, without it."""
         given, cut = self.parameters.items(), len(prefix)
         return defaults | {k[cut:]: v for k, v in given if k.startswith(prefix)}
@@ -92,14 +92,19 @@ class Experiment:
         self.run.dataset(data)
         return data.to(self.device)
 
-    def _stage(
+    def stage(
         self,
         name: str,
         config: dict[str, Any],
         sources: list[str],
         make: Callable[[Path], dict[str, History]],
     ) -> Path:
-        """Find or make the artifact of a stage, and read its training histories."""
+        """Find or make the artifact of a stage, and read its training histories.
+
+        Args:
+            name, config, sources: what it is known by: kind, settings, modules that make it.
+            make: trains it into a folder and returns histories by label.
+        """
 
         def make_and_note(folder: Path) -> None:
             histories = make(folder)
@@ -116,7 +121,7 @@ class Experiment:
         self.histories |= found
         return folder
 
-    def _fit(
+    def fit_stage(
         self, model: nn.Module, data: Any, budget: dict, steps: int, folder: Path, label: str
     ) -> History:
         """Train a stage for `steps` with the batch, rate, average and seed of its budget."""
@@ -126,7 +131,7 @@ class Experiment:
 
     def _judges(self) -> Judges:
         """One classifier a modality, trained on real training data; seed 0 whatever the run's."""
-        settings, train = self._prefixed("judge_", **JUDGE_DEFAULTS), self.data("train")
+        settings, train = self.prefixed("judge_", **JUDGE_DEFAULTS), self.data("train")
 
         def make(folder: Path) -> dict[str, History]:
             with seeded(0):
@@ -135,14 +140,14 @@ class Experiment:
             for name in judges.names:
                 own, label = folder / f"checkpoint-{name}", f"judge {name}"
                 budget, seen = settings | {"seed": 0}, JudgeData(train, name)
-                histories[label] = self._fit(
+                histories[label] = self.fit_stage(
                     judges[name], seen, budget, settings["steps"], own, label
                 )
             judges.fit_feature_statistics(train)
             judges.save(folder)
             return histories
 
-        folder = self._stage("judges", settings, ["judges", "training"], make)
+        folder = self.stage("judges", settings, ["judges", "training"], make)
         return Judges.load(folder).to(self.device)
 
     def _stage1(self, variant: str = "concat", **changes: Any) -> MultimodalVAE:
@@ -171,14 +176,14 @@ class Experiment:
                 first = AlignFirst(vae.encoders, vae.alignment)
                 first.load_state_dict(load_file(aligned / "aligned.safetensors"))
             steps = steps_of(vae, train, budget, folder)
-            history = self._fit(vae, train, budget, steps, folder, label)
+            history = self.fit_stage(vae, train, budget, steps, folder, label)
             save_vae(vae, folder)
             return {label: history}
 
         label = label_of("stage 1", variant, changes)
         config = {"variant": variant, **settings, **budget, "seed": self.seed}
         config["aligned"] = aligned.name if aligned else None
-        folder = self._stage("stage1", config, [module_of(variant), "training"], make)
+        folder = self.stage("stage1", config, [module_of(variant), "training"], make)
         return load_vae(folder).to(self.device)
 
     def _aligned(
@@ -192,15 +197,15 @@ class Experiment:
             with seeded(self.seed):
                 vae = FusedVAE(train.modalities, alignment=1.0, **sizes)
             model = AlignFirst(vae.encoders, vae.alignment)
-            history = self._fit(model, train, budget, budget["steps"], folder, "alignment")
+            history = self.fit_stage(model, train, budget, budget["steps"], folder, "alignment")
             save_module(model, sizes, folder, "aligned")
             return {"alignment": history}
 
         config = {**sizes, **budget, "seed": self.seed, "aligned on": train.fingerprint}
-        return self._stage("aligned", config, ["fused", "training"], make)
+        return self.stage("aligned", config, ["fused", "training"], make)
 
     def _stage1_settings(self, changes: dict[str, Any]) -> dict[str, Any]:
-        settings = {**self._prefixed("stage1_", **STAGE1_DEFAULTS), **changes}
+        settings = {**self.prefixed("stage1_", **STAGE1_DEFAULTS), **changes}
         return {key: value for key, value in settings.items() if value is not None}
 
     def _latents(self, split: str, variant: str = "concat", **changes: Any) -> LatentDataset:
@@ -236,20 +241,22 @@ class Experiment:
                     label_of(name, variant, changes),
                     f"checkpoint-{name.replace(' ', '-')}",
                 )
-                histories[label] = self._fit(module, latents, budget, steps, folder / own, label)
+                histories[label] = self.fit_stage(
+                    module, latents, budget, steps, folder / own, label
+                )
             save_prior(prior, folder)
             return histories
 
         stage_1 = {"variant": variant, **self._stage1_settings(first)}
         config = {"stage 1": stage_1, **settings, **budget, "seed": self.seed}
-        folder = self._stage("stage2", config, ["prior", module_of(variant), "training"], make)
+        folder = self.stage("stage2", config, ["prior", module_of(variant), "training"], make)
         return load_prior(folder).to(self.device)
 
     def _stage2_settings(self, changes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The changes that concern stage 1, and all settings of stage 2."""
         own = {k[7:]: v for k, v in changes.items() if k.startswith("stage2_")}
         first = {k: v for k, v in changes.items() if not k.startswith("stage2_")}
-        return first, self._prefixed("stage2_", **STAGE2_DEFAULTS) | own
+        return first, self.prefixed("stage2_", **STAGE2_DEFAULTS) | own
 
     def _flow_map(
         self, variant: str = "concat", *, guidance: float | None = None, **changes: Any
@@ -262,7 +269,7 @@ class Experiment:
         told = changes if guidance is None else changes | {"guidance": guidance}
         label = label_of("few steps", variant, told)
         like = {"batch": prior["batch"], "rate": prior["rate"] / 2}
-        settings = self._prefixed("fewstep_", **FEWSTEP_DEFAULTS, **like)
+        settings = self.prefixed("fewstep_", **FEWSTEP_DEFAULTS, **like)
         settings |= {} if guidance is None else {"guidance": float(guidance)}
         budget = {key: settings.pop(key) for key in ("batch", "rate", "steps", *FEWSTEP_DEFAULTS)}
 
@@ -271,7 +278,7 @@ class Experiment:
             with seeded(self.seed):
                 flow_map = FlowMap(self.stage2(variant, **changes), **settings)
             steps = steps_of(flow_map, latents, budget, folder)
-            history = self._fit(flow_map, latents, budget, steps, folder, label)
+            history = self.fit_stage(flow_map, latents, budget, steps, folder, label)
             save_flow_map(flow_map, folder)
             return {label: history}
 
@@ -280,7 +287,7 @@ class Experiment:
             "stage 2": prior,
         }
         config = {**stages, **settings, **budget, "seed": self.seed}
-        folder = self._stage("flow_map", config, ["flow_map", module_of(variant), "training"], make)
+        folder = self.stage("flow_map", config, ["flow_map", module_of(variant), "training"], make)
         return load_flow_map(folder).to(self.device)
 
     def model(self) -> ShaLa:

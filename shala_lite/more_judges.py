@@ -24,7 +24,7 @@ BUDGETS: dict[str, dict[str, Any]] = {
 
 def attribute_judge(experiment: Experiment, classes: dict[str, int]) -> AttributeJudge:
     """The judge of attributes {name: number of values}, by the run's `eye_steps`, `eye_width`."""
-    settings, train = experiment._prefixed("eye_", **BUDGETS["eye_"]), experiment.data("train")
+    settings, train = experiment.prefixed("eye_", **BUDGETS["eye_"]), experiment.data("train")
     (image,) = (m for m in train.modalities if m.kind == "image")
     with seeded(0):
         judge = AttributeJudge(image, classes, width=settings["width"])
@@ -34,7 +34,7 @@ def attribute_judge(experiment: Experiment, classes: dict[str, int]) -> Attribut
 
 def matcher(experiment: Experiment) -> Matcher:
     """The judge that finds partners, by the run's `matcher_steps` and `matcher_widths`."""
-    settings = experiment._prefixed("matcher_", **BUDGETS["matcher_"])
+    settings = experiment.prefixed("matcher_", **BUDGETS["matcher_"])
     train = experiment.data("train")
     with seeded(0):
         judge = Matcher(train.modalities, widths=settings["widths"])
@@ -48,11 +48,11 @@ def _trained(
     judge, budget = judge.to(experiment.device), settings | {"seed": 0}
 
     def make(folder: Path) -> dict[str, History]:
-        history = experiment._fit(judge, data, budget, budget["steps"], folder, module)
+        history = experiment.fit_stage(judge, data, budget, budget["steps"], folder, module)
         weights = {key: value.contiguous().cpu() for key, value in judge.state_dict().items()}
         save_file(weights, str(folder / "judge.safetensors"))
         return {module: history}
 
-    folder = experiment._stage(module, budget, [module, "training"], make)
+    folder = experiment.stage(module, budget, [module, "training"], make)
     judge.load_state_dict(load_file(str(folder / "judge.safetensors")))
     return judge.eval().requires_grad_(False)

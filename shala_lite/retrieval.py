@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .alignment import AlignFirst, Alignment
-from .kinds import make_encoder, prepared
+from .judge_nets import readable
+from .kinds import make_encoder
 from .modalities import Modality
 
 CHUNK = 500  # observations embedded at once
@@ -47,7 +48,6 @@ class Matcher(AlignFirst):
             raise ValueError(f"modalities: {names}, expected at least two")
         encoders = nn.ModuleDict({m.name: make_encoder(m, config) for m in modalities})
         super().__init__(encoders, Alignment(names, feature_dim))
-        self.modalities = {modality.name: modality for modality in modalities}
 
     @torch.no_grad()
     def points(self, name: str, x: Tensor) -> Tensor:
@@ -58,9 +58,7 @@ class Matcher(AlignFirst):
         self.eval()
         try:
             for chunk in x.split(CHUNK):
-                seen = chunk.to(device)
-                seen = seen.float() / 255 if seen.dtype == torch.uint8 else seen
-                features = encoder(prepared(self.modalities[name], seen))
+                features = encoder(readable(chunk.to(device)))
                 found.append(F.normalize(head(features), dim=-1))
         finally:
             self.train(training)
