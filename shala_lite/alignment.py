@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from shala_lite.nets import apply_where
+from shala_lite.banks import Encoders
 
 
 class Alignment(nn.Module):
@@ -67,11 +67,11 @@ class AlignFirst(nn.Module):
     """The encoders and their alignment, with a loss of its own; for `training.fit`.
 
     Args:
-        encoders: {name: encoder}, trained in place; each maps x_m to h_m (B, D).
+        encoders: a bank of encoders, trained in place, from x_m to h_m (B, D).
         alignment: heads for the same names, trained in place.
     """
 
-    def __init__(self, encoders: nn.ModuleDict, alignment: Alignment) -> None:
+    def __init__(self, encoders: Encoders, alignment: Alignment) -> None:
         super().__init__()
         self.encoders, self.alignment = encoders, alignment
 
@@ -89,11 +89,4 @@ class AlignFirst(nn.Module):
             x: {name: (B, *shape)} of all modalities.
             present: (B, M) bool, columns in the order of the encoders; None means all.
         """
-        features = {}
-        for index, (name, encoder) in enumerate(self.encoders.items()):
-            where, width = (
-                None if present is None else present[:, index],
-                self.alignment.feature_dim,
-            )
-            features[name] = apply_where(encoder, x[name], where, width)
-        return {"loss": self.alignment(features, present)}
+        return {"loss": self.alignment(self.encoders(x, present), present)}

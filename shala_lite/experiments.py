@@ -190,7 +190,7 @@ class Experiment:
         self, settings: dict[str, Any], budget: dict[str, Any], train: MultimodalDataset
     ) -> Path:
         """Encoders trained on alignment alone, once for all models that have such encoders."""
-        own = ("feature_dim", "widths", "residual", "text_width")
+        own = ("feature_dim", "widths", "residual", "text_width", "shared_nets")
         sizes = {key: settings[key] for key in own if key in settings}
 
         def make(folder: Path) -> dict[str, History]:

@@ -59,20 +59,6 @@ def apply_to_few(net: nn.Module, inputs: Tensor) -> Tensor:
         net.train()
 
 
-def apply_where(net: nn.Module, inputs: Tensor, where: Tensor | None, width: int) -> Tensor:
-    """`net(inputs)`, (B, width), where `where` (B,) bool, else 0; None is everywhere.
-
-    What is absent never reaches the net: not even its batch statistics know of it.
-    """
-    if where is None or where.all():
-        return net(inputs).float()
-    found = torch.zeros(len(inputs), width, device=inputs.device)
-    rows = where.nonzero()[:, 0]
-    if not len(rows):
-        return found
-    return found.index_copy(0, rows, apply_to_few(net, inputs[rows]).float())
-
-
 class Residual(nn.Module):
     """x + f(x), with f two normalised 3x3 convolutions at constant width."""
 

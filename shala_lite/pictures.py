@@ -1,6 +1,7 @@
 """Grids of images, pixel for pixel, and of texts among them.
 
-Images are arrays or tensors (C, H, W) with C 1 or 3, or (H, W): uint8, or float in [0, 1].
+Images are arrays or tensors (C, H, W) with C 1, 3 or 4, or (H, W): uint8, or float in [0, 1]. A
+fourth channel is the silhouette of what the colours show on white; it is not drawn.
 """
 
 from __future__ import annotations
@@ -29,11 +30,14 @@ def array(values: Any) -> np.ndarray:
 
 
 def as_rgb(image: Any) -> np.ndarray:
-    """One image (1 or 3, H, W) or (H, W), uint8 or float in [0, 1], as uint8 (H, W, 3)."""
+    """One image (1, 3 or 4, H, W) or (H, W), uint8 or float in [0, 1], as uint8 (H, W, 3)."""
     image = array(image)
     image = image[None] if image.ndim == 2 else image
-    if image.ndim != 3 or image.shape[0] not in (1, 3):
-        raise ValueError(f"image has shape {image.shape}; expected (H, W), (1, H, W) or (3, H, W)")
+    if image.ndim != 3 or image.shape[0] not in (1, 3, 4):
+        raise ValueError(
+            f"image has shape {image.shape}; expected (H, W), or (C, H, W) with C of 1, 3 or 4"
+        )
+    image = image[:3]
     if image.dtype != np.uint8:
         image = (image.clip(0, 1) * 255).round().astype(np.uint8)
     return np.broadcast_to(image.transpose(1, 2, 0), (*image.shape[1:], 3))

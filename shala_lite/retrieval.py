@@ -14,11 +14,11 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from .alignment import AlignFirst, Alignment
+from .banks import Encoders
 from .judge_nets import readable
-from .kinds import make_encoder
 from .modalities import Modality
 
 CHUNK = 500  # observations embedded at once
@@ -42,12 +42,11 @@ class Matcher(AlignFirst):
         widths: Sequence[int] = (16, 32, 64),
         text_width: int = 64,
     ) -> None:
-        config = dict(feature_dim=feature_dim, widths=widths, text_width=text_width, residual=0)
+        sizes = dict(feature_dim=feature_dim, widths=widths, text_width=text_width, residual=0)
         names = [modality.name for modality in modalities]
         if len(names) < 2:
             raise ValueError(f"modalities: {names}, expected at least two")
-        encoders = nn.ModuleDict({m.name: make_encoder(m, config) for m in modalities})
-        super().__init__(encoders, Alignment(names, feature_dim))
+        super().__init__(Encoders(modalities, sizes), Alignment(names, feature_dim))
 
     @torch.no_grad()
     def points(self, name: str, x: Tensor) -> Tensor:

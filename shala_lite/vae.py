@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from shala_lite import kinds
 from shala_lite.alignment import Alignment
+from shala_lite.banks import make_decoders, make_encoders
 from shala_lite.distributions import Posterior
 from shala_lite.modalities import Modality
-from shala_lite.nets import apply_to_few, apply_where
 from shala_lite.observed import check_observations, stack_features
 
 
@@ -42,6 +42,7 @@ class MultimodalVAE(nn.Module):
             `decoder_hidden`.
         decoder_hidden: width of the hidden layers of a layered decoder.
         mask_sharpness: of its mask in evaluation, see `nets.LayeredDecoder`.
+        shared_nets: one encoder and one decoder for all modalities that look alike, see `banks`.
         likelihood_scale: Laplace scale b of every image modality, in pixel units.
         likelihood_weights: {name: w_m} in training, or pairs; 1 where a modality is not named. A
             word of a few nats beside a picture of thousands is learned last, or never.
@@ -64,6 +65,7 @@ class MultimodalVAE(nn.Module):
         decoder: str = "convolutional",
         decoder_hidden: int = 512,
         mask_sharpness: float = 1.0,
+        shared_nets: bool = False,
         likelihood_scale: float = 0.1,
         likelihood_weights: Any = None,
         beta: float = 1.0,
@@ -89,6 +91,7 @@ class MultimodalVAE(nn.Module):
             decoder=decoder,
             decoder_hidden=decoder_hidden,
             mask_sharpness=mask_sharpness,
+            shared_nets=shared_nets,
             likelihood_scale=likelihood_scale,
             likelihood_weights=weights,
             beta=beta,
@@ -99,15 +102,8 @@ class MultimodalVAE(nn.Module):
         self.names = tuple(m.name for m in self.modalities)
         self.latent_dim, self.feature_dim = latent_dim, feature_dim
         self.likelihood_scale, self.beta, self.warmup = likelihood_scale, beta, warmup
-        self.encoders = nn.ModuleDict(
-            {m.name: kinds.make_encoder(m, self.config) for m in self.modalities}
-        )
-        self.decoders = nn.ModuleDict(
-            {
-                m.name: kinds.make_decoder(m, self._decoder_dim(), self.config)
-                for m in self.modalities
-            }
-        )
+        self.encoders = make_encoders(self.modalities, self.config)
+        self.decoders = make_decoders(self.modalities, self._decoder_dim(), self.config)
         self.alignment_weight = alignment
         if alignment:
             self.alignment = Alignment(self.names, feature_dim)
@@ -131,15 +127,6 @@ class MultimodalVAE(nn.Module):
         finite = not (self.training and next(self.parameters()).is_cuda)
         return check_observations(self.modalities, x, present, finite=finite)
 
-    def _features(self, x: dict[str, Tensor], present: Tensor | None) -> dict[str, Tensor]:
-        found = {}
-        for index, name in enumerate(self.names):
-            if name in x:
-                seen = kinds.prepared(self.modalities[index], x[name])
-                where = None if present is None else present[:, index]
-                found[name] = apply_where(self.encoders[name], seen, where, self.feature_dim)
-        return found
-
     def features(self, x: dict[str, Tensor], present: Tensor | None = None) -> dict[str, Tensor]:
         """Deterministic features of the modalities in `x`, {name: (B, D)}, 0 where not present.
 
@@ -150,7 +137,7 @@ class MultimodalVAE(nn.Module):
         Raises:
             KeyError, ValueError: see `observed.check_observations`.
         """
-        return self._features(*self._observed(x, present))
+        return self.encoders(*self._observed(x, present))
 
     def posterior(self, features: dict[str, Tensor], present: Tensor | None = None) -> Posterior:
         """q(z given the features of what is there).
@@ -175,10 +162,10 @@ class MultimodalVAE(nn.Module):
         Of images the mean, pixels in [0, 1]; of texts the most likely token at every position, or
         one that is drawn where there is a `generator`.
         """
-        return {
-            m.name: kinds.shown(m, self.decoders[m.name](self._decoder_input(z, index)), generator)
-            for index, m in enumerate(self.modalities)
-        }
+        inputs = {name: self._decoder_input(z, at) for at, name in enumerate(self.names)}
+        by_name = dict(zip(self.names, self.modalities))
+        decoded = self.decoders(inputs)
+        return {name: kinds.shown(by_name[name], said, generator) for name, said in decoded}
 
     def log_likelihoods(
         self, x: dict[str, Tensor], z: Tensor, wanted: Tensor | None = None
@@ -190,25 +177,28 @@ class MultimodalVAE(nn.Module):
             z: shape (..., B, Z): one or several draws for each item.
             wanted: (..., B, M) bool; the likelihood of what is not wanted is 0. None means all.
         """
-        found, batch, scale = {}, z.shape[-2], self.likelihood_scale
-        flat = z.reshape(-1, z.shape[-1])
-        for index, modality in enumerate(self.modalities):
-            if (name := modality.name) not in x:
+        batch, scale, flat = z.shape[-2], self.likelihood_scale, z.reshape(-1, z.shape[-1])
+        at = {name: index for index, name in enumerate(self.names) if name in x}
+        found = {name: flat.new_zeros(len(flat)) for name in at}
+        rows: dict[str, Tensor] = {}  # of those modalities that are not wanted everywhere
+        if wanted is not None:
+            masks = {name: wanted[..., index].reshape(-1) for name, index in at.items()}
+            rows = {name: m.nonzero()[:, 0] for name, m in masks.items() if not m.all()}
+        inputs = {
+            name: self._decoder_input(flat[rows[name]] if name in rows else flat, index)
+            for name, index in at.items()
+        }
+        for name, said in self.decoders({name: z_m for name, z_m in inputs.items() if len(z_m)}):
+            modality = self.modalities[at[name]]
+            if name not in rows:  # draw by draw, since x need not be repeated
+                draws = said.unflatten(0, (-1, batch))
+                each = [kinds.log_likelihood(modality, x[name], draw, scale) for draw in draws]
+                found[name] = torch.cat(each)
                 continue
-            inputs, decoder = self._decoder_input(flat, index), self.decoders[name]
-            rows = None if wanted is None else wanted[..., index].reshape(-1).nonzero()[:, 0]
-            if rows is None or len(rows) == len(flat):
-                draws = decoder(inputs).unflatten(0, (-1, batch))
-                each = [kinds.log_likelihood(modality, x[name], d, scale) for d in draws]
-                found[name] = torch.stack(each).view(z.shape[:-1])
-                continue
-            nats = flat.new_zeros(len(flat))
-            if len(rows):
-                decoded = apply_to_few(decoder, inputs[rows])
-                some = kinds.log_likelihood(modality, x[name][rows % batch], decoded, scale)
-                nats = nats.index_copy(0, rows, some)
-            found[name] = nats.view(z.shape[:-1])
-        return found
+            seen = x[name][rows[name] % batch]
+            nats = kinds.log_likelihood(modality, seen, said, scale)
+            found[name] = found[name].index_copy(0, rows[name], nats)
+        return {name: nats.view(z.shape[:-1]) for name, nats in found.items()}
 
     def elbo(
         self,
@@ -225,7 +215,7 @@ class MultimodalVAE(nn.Module):
             `log_likelihood/<name>` for each (the mean over items that have the modality).
         """
         x, present = self._observed(x, present)
-        _, terms = self._bound(x, self._features(x, present), present, beta, generator)
+        _, terms = self._bound(x, self.encoders(x, present), present, beta, generator)
         return {"elbo": terms["log_likelihood"] - beta * terms["kl"], **terms}
 
     def _bound(
@@ -287,7 +277,7 @@ class MultimodalVAE(nn.Module):
         if step is not None and self.warmup:
             beta *= min(1.0, (step + 1) / self.warmup)
         x, present = self._observed(x, present)
-        features = self._features(x, present)
+        features = self.encoders(x, present)
         objective, terms = self._objective(x, features, present, beta, generator)
         loss = -objective
         if self.alignment_weight:

@@ -18,6 +18,7 @@ CORE = [
     "nets",
     "text_nets",
     "kinds",
+    "banks",
     "alignment",
     "fusion",
     "vae",
@@ -52,6 +53,10 @@ JUDGING = [
     "attribute_judges",
     "retrieval",
     "captions",
+    "view_sets",
+    "visual_hull",
+    "view_matcher",
+    "view_agreement",
 ]
 # Runs see paths and dictionaries: none of these knows a model, a dataset or a metric.
 BOOKKEEPING = [

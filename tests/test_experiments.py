@@ -225,7 +225,7 @@ def test_encoders_are_aligned_first_where_asked_for(first, store):
     assert "alignment" not in plain.histories
     assert aligned.histories["alignment"].steps == [1, 2]
     assert aligned.histories["stage 1"].steps == [1, 2, 3]
-    key = "encoders.m0.head.0.weight"
+    key = "encoders.nets.m0.head.0.weight"
     assert not torch.allclose(found[key], expected[key], atol=1e-3)
 
 

@@ -36,8 +36,8 @@ def test_floats_outside_the_range_are_clipped():
 
 
 def test_what_is_no_image_is_refused():
-    with pytest.raises(ValueError, match=r"\(4, 5, 6\)"):
-        pictures.as_rgb(np.zeros((4, 5, 6)))
+    with pytest.raises(ValueError, match=r"\(2, 5, 6\)"):
+        pictures.as_rgb(np.zeros((2, 5, 6)))
     with pytest.raises(ValueError, match="no image"):
         pictures.mosaic([[None]])
 
@@ -203,3 +203,8 @@ def test_tiles_enlarge_pictures_and_spell_texts():
     expected = pictures.written(["·ab·"], 24)[0]
     assert (rows["word"][0] == expected).all()
     assert list(pictures.tiles({"word": x["word"]}, (grey, word))) == ["word"]
+
+
+def test_a_silhouette_beside_the_colours_is_not_drawn():
+    image = np.random.default_rng(0).random((4, 5, 6))
+    np.testing.assert_array_equal(pictures.as_rgb(image), pictures.as_rgb(image[:3]))

@@ -128,8 +128,7 @@ def renamed(state, partner, order):
         part, _, rest = key.partition(".")
         if part in ("encoders", "decoders", "alignment"):
             words = key.split(".")
-            place = 2 if part == "alignment" else 1
-            words[place] = partner[words[place]]
+            words[2] = partner[words[2]]
             key = ".".join(words)
         elif rest == "absent":
             value = value[order]
