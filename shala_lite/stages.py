@@ -32,6 +32,25 @@ def module_of(variant: str) -> str:
     return "fused" if variant in FUSIONS else f"experts.{variant}"
 
 
+def baseline(name: str, latent_dim: int, modalities: int, **changes: Any) -> dict[str, Any]:
+    """Settings of a baseline whose decoders read as many numbers of z as those of our stage 1.
+
+    MMVAE+ has half of them in common and half private to each modality. The layers from a feature
+    to its expert are fewer than those of a fusion network.
+
+    Args:
+        name: in `experts.EXPERTS`.
+        latent_dim: Z of our stage 1.
+        modalities: M.
+        changes: further settings.
+    """
+    settings = dict(depth=2, hidden=256) | changes
+    if name != "mmvaeplus":
+        return settings
+    half = latent_dim // 2
+    return settings | dict(latent_dim=half + modalities * half, private_dim=half)
+
+
 def label_of(stage: str, variant: str, changes: dict[str, Any]) -> str:
     """Name of a training, as progress bars and `Experiment.histories` show it."""
     words = [stage] if variant == "concat" else [stage, variant]

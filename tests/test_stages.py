@@ -5,8 +5,10 @@ import json
 import pytest
 import torch
 
-from shala_lite.model import VARIANTS
-from shala_lite.stages import label_of, module_of, seeded, steps_of
+from shala_lite.experts import EXPERTS
+from shala_lite.modalities import Modality
+from shala_lite.model import VARIANTS, make_vae
+from shala_lite.stages import baseline, label_of, module_of, seeded, steps_of
 
 
 def test_weights_are_drawn_from_the_seed_and_the_global_state_is_left_alone():
@@ -44,3 +46,15 @@ def test_steps_are_those_of_the_budget_unless_it_has_seconds(tmp_path):
     model = torch.nn.Linear(1, 1)
     assert steps_of(model, None, {"seconds": 0, "steps": 5}, tmp_path) == 5
     assert steps_of(model, None, {"seconds": 3.0, "steps": 5}, tmp_path) == 17
+
+
+def test_decoders_of_every_baseline_read_as_much_of_z():
+    modalities = [Modality(name, (1, 8, 8)) for name in "abc"]
+    sizes = dict(feature_dim=8, widths=(4, 8))
+    ours = make_vae("concat", modalities, latent_dim=12, **sizes)
+    for name in EXPERTS:
+        changes = baseline(name, 12, len(modalities), beta=3.0)
+        vae = make_vae(name, modalities, **sizes | {"latent_dim": 12} | changes)
+        assert vae.beta == 3.0
+        for theirs, own in zip(vae.decoders.parameters(), ours.decoders.parameters(), strict=True):
+            assert theirs.shape == own.shape
