@@ -71,10 +71,10 @@ def lattice(resolution: int, device: torch.device | None = None) -> Tensor:
     return torch.cartesian_prod(*[centres * 2 - 1] * 3)
 
 
-def _pixels(points: Tensor, cameras: Tensor, height: int, width: int) -> Tensor:
-    """The pixel that each point falls in, row by row, (M, N) int64; H W where it is in none."""
-    cameras = cameras.to(points)
-    u, v, w = (points @ cameras[..., :3].mT + cameras[:, None, :, 3]).unbind(-1)
+def _pixels(points: Tensor, camera: Tensor, height: int, width: int) -> Tensor:
+    """The pixel that each point falls in, row by row, (N,) int64; H W where it is in none."""
+    camera = camera.to(points)
+    u, v, w = (points @ camera[:, :3].T + camera[:, 3]).unbind(-1)
     column, row = (u / w).floor(), (v / w).floor()
     within = (w > 0) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
     return torch.where(within, row * width + column, height * width).long()
@@ -98,10 +98,9 @@ def carve(silhouettes: Tensor, cameras: Tensor, resolution: int = 48) -> Tensor:
     height, width = silhouettes.shape[2:]
     points = lattice(resolution, silhouettes.device)
     kept = (points.norm(dim=1) <= 1).repeat(len(silhouettes), 1)
-    pixels = _pixels(points, cameras, height, width)
     inside = functional.pad(silhouettes.flatten(2), (0, 1))  # beside the picture there is nothing
-    for view, pixel in enumerate(pixels):
-        kept &= inside[:, view].index_select(1, pixel)
+    for view, camera in enumerate(cameras):
+        kept &= inside[:, view].index_select(1, _pixels(points, camera, height, width))
     return kept.unflatten(1, (resolution,) * 3)
 
 
@@ -138,13 +137,14 @@ def seen_by_others(silhouettes: Tensor, cameras: Tensor, resolution: int | None 
     if resolution is None:
         resolution = max(2, math.ceil(2 / SPACING * pixels_per_unit(cameras)))
     points = lattice(resolution, silhouettes.device)
-    pixels = _pixels(points[points.norm(dim=1) <= 1], cameras, height, width)
+    points = points[points.norm(dim=1) <= 1]
+    pixels = [_pixels(points, camera, height, width) for camera in cameras]
     tables = [_by_pixel(pixel, height * width) for pixel in pixels]
     found = [_chunk_seen(chunk, pixels, tables) for chunk in silhouettes.split(BITS)]
     return torch.cat(found) if count else silhouettes.clone()
 
 
-def _chunk_seen(silhouettes: Tensor, pixels: Tensor, tables: list[Tensor]) -> Tensor:
+def _chunk_seen(silhouettes: Tensor, pixels: list[Tensor], tables: list[Tensor]) -> Tensor:
     """`seen_by_others` of at most 64 objects, one in each bit."""
     bits = torch.arange(len(silhouettes), device=silhouettes.device)[:, None, None]
     inside = (silhouettes.flatten(2).long() << bits).sum(0)  # (M, H W); the bits do not overlap
