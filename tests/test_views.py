@@ -1,12 +1,16 @@
 """Pictures of meshes: laws of perspective, of rotation and of light, and the same bytes always."""
 
 import math
+import os
+import select
+import signal
+import time
 
 import numpy as np
 import pytest
 import trimesh
 
-from shala_lite.datasets import objects
+from shala_lite.datasets import objects, views
 from shala_lite.datasets.cameras import Rig, project
 from shala_lite.datasets.meshes import Mesh, box, fitted, join
 from shala_lite.datasets.views import AMBIENT, FINE, ordered, render
@@ -149,12 +153,31 @@ def test_supersampling_out_of_range_is_refused(fine):
         render(ball(0.5), Rig(), fine)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_results_come_in_order_whatever_the_number_of_processes(workers):
+def test_results_come_in_order_and_errors_are_passed_on():
     numbers = [float(n) for n in range(50)]
-    assert list(ordered(math.sqrt, numbers, workers)) == [math.sqrt(n) for n in numbers]
+    assert list(ordered(math.sqrt, numbers)) == [math.sqrt(n) for n in numbers]
     with pytest.raises(ValueError, match=r"math domain|nonnegative"):
-        list(ordered(math.sqrt, [1.0, -1.0], workers))
+        list(ordered(math.sqrt, [1.0, -1.0], 1))
+
+
+def test_a_worker_ends_when_its_parent_is_killed():
+    ends, alive = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        if os.fork() == 0:
+            views._end_with(os.getppid())
+            os.write(alive, b"x")
+            time.sleep(60)
+            os._exit(0)
+        signal.pause()
+    os.close(alive)
+    assert os.read(ends, 1) == b"x"
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    # The pipe ends with the last process that could write to it.
+    assert select.select([ends], [], [], 20)[0]
+    assert os.read(ends, 1) == b""
+    os.close(ends)
 
 
 def test_no_process_at_all_is_refused():

@@ -15,8 +15,11 @@ that the bytes do not depend on who renders, only on how Embree decides where a 
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Callable, Generator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -95,16 +98,34 @@ def ordered(
     if workers == 1:
         yield from map(function, items)
         return
-    # Unlike those of the standard library, these processes do not import the script that started
-    # them, and end by themselves when it is killed.
+    # Unlike those of the standard library, these processes do not import the script that starts
+    # them, so that it needs no guard.
     pool: Any = Parallel(
         workers, backend="loky", return_as="generator", max_nbytes=None, idle_worker_timeout=10
     )
-    results = pool(delayed(function)(item) for item in items)
+    parent = os.getpid()
+    results = pool(delayed(_work)(function, item, parent) for item in items)
     try:
         yield from results
     finally:
         results.close()
+
+
+def _work(function: Callable[[Item], Result], item: Item, parent: int) -> Result:
+    _end_with(parent)
+    return function(item)
+
+
+@cache
+def _end_with(parent: int) -> None:
+    """From now on this process ends when its parent does, even while it waits to be heard."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @lru_cache(maxsize=8)
