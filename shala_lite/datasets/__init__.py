@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pooch
 
-from . import cub, frames, mst, polymnist
+from . import cub, frames, mst, polymnist, shapenet
 from .base import MultimodalDataset
 
 __all__ = ["MultimodalDataset", "data_root", "load_dataset"]
 
-# Each module has embedded(split, size, seed) and real(split, size, seed, root).
-DATASETS = {"polymnist": polymnist, "polymnist_frames": frames, "mst": mst, "cub": cub}
+# Each has embedded(split, size, seed) and real(split, size, seed, root).
+DATASETS: dict[str, Any] = {
+    "polymnist": polymnist,
+    "polymnist_frames": frames,
+    "mst": mst,
+    "cub": cub,
+    "shapenet": shapenet,
+    "shapenet_32": shapenet.ThirtyTwo,
+}
 SPLITS = ("train", "val", "test")
 SOURCES = ("embedded", "real")
 
@@ -31,7 +39,8 @@ def load_dataset(
 
     Args:
         name: which data set: ``polymnist``, or ``polymnist_frames``, which adds coloured frames;
-            ``mst``, handwritten digits, street numbers and words; ``cub``, birds and sentences.
+            ``mst``, handwritten digits, street numbers and words; ``cub``, birds and sentences;
+            ``shapenet``, objects from 16 azimuths, and ``shapenet_32``, from 32.
         split: ``train``, ``val`` (every choice is made on it) or ``test`` (scored once).
         source: ``embedded`` needs no file and no network; ``real`` reads what
             ``data_scripts`` prepared under ``root``.
