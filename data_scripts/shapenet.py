@@ -1,0 +1,274 @@
+"""Render meshes for ``load_dataset("shapenet", ..., source="real")``.
+
+    python -m data_scripts.shapenet --from DIR                 # 16 views, 32x32 pixels
+    python -m data_scripts.shapenet --from DIR --views 32      # for "shapenet_32"
+
+``DIR`` holds ShapeNetCore, whose terms do not allow to pass it on, or other meshes: see
+``shapenet_meshes``. Their views become arrays in ``shapenet_arrays/``, a file for each split. A run
+that is interrupted, killed, or out of disk space goes on where it stopped; while it works it needs
+twice the space of the arrays. What cannot be used is left out, counted and named by reason, here
+and in ``shapenet.json``. Meshes whose colour is not known are grey, and counted too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from data_scripts import command
+from data_scripts.shapenet_meshes import Source, draw, find
+from data_scripts.shapenet_splits import ALIKE, SHARES, deal_splits, merge_alike
+from shala_lite import files
+from shala_lite.datasets import shapenet, shards
+from shala_lite.datasets.cameras import Rig
+from shala_lite.datasets.views import ordered
+
+BLOCK = 64  # meshes rendered at a time; at most so many are lost when a run is killed
+TOLD = 5  # names in a line of the report
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status is 0 where the data are ready."""
+    options = _parser().parse_args(arguments)
+    name = "shapenet_32" if options.views == 32 else "shapenet"
+
+    def prepared(root: Path) -> list[str]:
+        rig = Rig(options.views, options.elevation, options.side)
+        told = (options.up, options.workers, not options.quiet)
+        return prepare(root, options.source, rig, name, *told)
+
+    return command.run(name, options.root, prepared, "goes on where this one stopped")
+
+
+def prepare(
+    root: Path,
+    source: Path,
+    rig: Rig,
+    name: str = "shapenet",
+    up: str | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> list[str]:
+    """The views of all meshes in ``source`` as arrays under ``root``.
+
+    Arrays that are there, whole, and made from the same meshes by the same cameras are kept.
+    Others are replaced only once the new ones are complete.
+
+    Args:
+        root: the data root.
+        source: where ``shapenet_meshes.find`` looks.
+        rig: the cameras.
+        name: of the data set, which decides the folder.
+        up: the axis that points upwards, y or z. None: the usual one of the layout or format.
+        workers: how many processes render. None: one for each core.
+        progress: whether to show a progress bar.
+
+    Returns:
+        For each reason why something was left out, a line that counts.
+
+    Raises:
+        FileNotFoundError: where there are no meshes.
+        OSError: a full disk; what was rendered is kept.
+        ValueError: where none can be used, or too few differ.
+    """
+    layout, sources = find(source, up)
+    target, blocks = root / shapenet.arrays(name), root / f"{name}_blocks"
+    # The path of the folder does not count: where it lies, a mesh is the same.
+    keys = [(s.name, s.category, s.family, s.up, s.stamp) for s in sources]
+    made_of = files.text_sha256(repr([keys, asdict(rig), shapenet.code()]))
+    manifest = _kept(target, root, made_of)
+    if manifest is None:
+        blocks.mkdir(parents=True, exist_ok=True)
+        try:
+            shown = _render(sources, rig, blocks, workers, progress)
+            manifest = _assemble(sources, shown, rig, layout, target)
+        except OSError as error:
+            raise OSError(
+                f"{error.strerror or error}: {error.filename or root}. What was rendered is kept "
+                f"in {blocks}: start again to go on from there, with more space if it was missing"
+            ) from error
+        manifest |= {"source": str(source), "made_of": made_of}
+        files.write_json(_part(target) / shapenet.MANIFEST, manifest)
+        command.put_in_place(_part(target), target)
+    shutil.rmtree(blocks, ignore_errors=True)
+    if grey := manifest["grey"]:
+        print(f"grey, in part or whole, as a colour is unknown: {_some(grey)}", file=sys.stderr)
+    return [f"{reason}: {_some(names)}" for reason, names in manifest["left_out"].items()]
+
+
+class Shown:
+    """What became of the meshes: views of each as rows of mapped blocks, and what is said of it."""
+
+    def __init__(self) -> None:
+        self.blocks: list[np.ndarray] = []
+        self.rows: dict[int, tuple[int, int]] = {}  # of a mesh: its block, and its row there
+        self.reasons: dict[int, str] = {}  # why it was left out
+        self.grey: list[int] = []
+
+    def add(self, first: int, pixels: np.ndarray, told: Sequence[tuple[str, bool]]) -> None:
+        """Remember a block, whose first mesh has the position ``first``."""
+        row = 0
+        for at, (reason, coloured) in enumerate(told, start=first):
+            if reason:
+                self.reasons[at] = reason
+            else:
+                self.rows[at] = (len(self.blocks), row)
+                row += 1
+                self.grey += [] if coloured else [at]
+        self.blocks.append(pixels)
+
+    def pixels(self, at: int) -> np.ndarray:
+        """The views of a mesh, (M, 4, side, side)."""
+        block, row = self.rows[at]
+        return self.blocks[block][row]
+
+
+def _render(
+    sources: Sequence[Source], rig: Rig, folder: Path, workers: int | None, progress: bool
+) -> Shown:
+    """All meshes, block by block; blocks that an earlier run rendered are taken from the folder."""
+    shown, shape = Shown(), (rig.views, 4, rig.side, rig.side)
+    starts = range(0, len(sources), BLOCK)
+    paths = {start: _block(folder, sources[start : start + BLOCK], rig) for start in starts}
+    ready = {start: known for start in starts if (known := _ready(paths[start]))}
+    jobs = [
+        (source, rig)
+        for start in starts
+        if start not in ready
+        for source in sources[start : start + BLOCK]
+    ]
+    before = len(sources) - len(jobs)
+    if before:
+        print(f"{before:,} of {len(sources):,} meshes were rendered before", file=sys.stderr)
+    bar = tqdm(total=len(sources), initial=before, unit="mesh", disable=not progress)
+    with bar, closing(ordered(draw, jobs, workers)) as drawn:
+        for start in starts:
+            if start not in ready:
+                count = len(sources[start : start + BLOCK])
+                results = []
+                for result in islice(drawn, count):
+                    results.append(result)
+                    bar.update()
+                ready[start] = _keep(paths[start], shape, results)
+            shown.add(start, *ready[start])
+    return shown
+
+
+def _block(folder: Path, sources: Sequence[Source], rig: Rig) -> Path:
+    keys = [(source.name, source.up, source.stamp) for source in sources]
+    content = repr([keys, asdict(rig), shapenet.code()])
+    return folder / f"block_{files.text_sha256(content)[:16]}.npy"
+
+
+def _keep(path: Path, shape: tuple[int, ...], results: Sequence[tuple]) -> tuple[np.ndarray, list]:
+    pixels = [views for views, _, _ in results if views is not None]
+    told = [(reason, coloured) for _, reason, coloured in results]
+    sha256 = shards.write(path, (len(pixels), *shape), pixels)
+    files.write_json(path.with_suffix(".json"), {"sha256": sha256, "told": told})
+    return np.load(path, mmap_mode="c"), told
+
+
+def _ready(path: Path) -> tuple[np.ndarray, list] | None:
+    """A block that is there and whole."""
+    try:
+        known = files.read_json(path.with_suffix(".json"))
+        return shards.mapped(path, known["sha256"]), known["told"]
+    except (ValueError, OSError, KeyError, TypeError):
+        return None
+
+
+def _assemble(
+    sources: Sequence[Source], shown: Shown, rig: Rig, layout: str, target: Path
+) -> dict[str, Any]:
+    """The array of each split in a folder beside ``target``; returns the manifest."""
+    left_out: dict[str, list[str]] = {}
+    for at, reason in shown.reasons.items():
+        left_out.setdefault(reason, []).append(sources[at].name)
+    usable = list(shown.rows)
+    if not usable:
+        why = "; ".join(f"{reason}: {_some(names)}" for reason, names in left_out.items())
+        raise ValueError(f"none of {len(sources):,} meshes can be used: {why}")
+    labels = [sources[at].category for at in usable]
+    named = [sources[at].family for at in usable]
+    families = merge_alike(
+        named, labels, lambda k: shown.pixels(usable[k])[:, 3], tolerance=ALIKE[layout]
+    )
+    splits = deal_splits(families, labels)
+    categories = sorted(set(labels))
+    part = _part(target)
+    part.mkdir(parents=True, exist_ok=True)
+    items, sha256 = {}, {}
+    for split in SHARES:
+        own = [k for k, given in enumerate(splits) if given == split]
+        own = [own[k] for k in np.random.default_rng(0).permutation(len(own))]
+        items[split] = {
+            "names": [sources[usable[k]].name for k in own],
+            "labels": [categories.index(labels[k]) for k in own],
+            "families": [families[k] for k in own],
+        }
+        shape = (len(own), rig.views, 4, rig.side, rig.side)
+        rows: Iterator[np.ndarray] = (shown.pixels(usable[k]) for k in own)
+        sha256[split] = shards.write(part / f"{split}_views.npy", shape, rows)
+    return {
+        "layout": layout,
+        "rig": asdict(rig),
+        "categories": categories,
+        "items": items,
+        "sha256": sha256,
+        "left_out": left_out,
+        "grey": [sources[at].name for at in shown.grey],
+    }
+
+
+def _part(target: Path) -> Path:
+    return target.with_name(f"{target.name}.part")
+
+
+def _kept(folder: Path, root: Path, made_of: str) -> dict[str, Any] | None:
+    """The manifest of arrays that are whole and made of the same; None where there are none."""
+    try:
+        manifest = shapenet.read_manifest(folder, root)
+        for split, sha256 in manifest["sha256"].items():
+            shards.mapped(folder / f"{split}_views.npy", sha256)
+    except (ValueError, OSError):
+        return None
+    return manifest if manifest.get("made_of") == made_of else None
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - TOLD:,} more" if len(names) > TOLD else ""
+    return f"{len(names):,} ({', '.join(names[:TOLD])}{more})"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = command.parser(
+        "shapenet",
+        "Render the views of meshes from a local copy.",
+        source="a folder with ShapeNetCore, with an archive of meshes, or with OBJ, PLY, GLB, STL",
+        required=True,
+    )
+    usual = Rig()
+    parser.add_argument("--views", type=int, default=usual.views, help="azimuths (default: 16)")
+    parser.add_argument("--side", type=int, default=usual.side, help="in pixels (default: 32)")
+    parser.add_argument(
+        "--elevation", type=float, default=usual.elevation, help="in degrees (default: 20)"
+    )
+    parser.add_argument(
+        "--up", choices=("y", "z"), help="the axis that points upwards, where it is not the usual"
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: all cores)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
