@@ -89,7 +89,10 @@ class AttributeJudge(nn.Module):
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Logits {attribute: (B, values)} of pictures (B, C, H, W), uint8 or in [0, 1]."""
-        logits = self.heads(F.silu(self.body(readable(x)))).float()
+        return self._logits(self.body(readable(x)))
+
+    def _logits(self, features: Tensor) -> dict[str, Tensor]:
+        logits = self.heads(F.silu(features)).float()
         parts = logits.split(list(self.classes.values()), -1)
         return dict(zip(self.classes, parts, strict=True))
 
@@ -117,15 +120,21 @@ class AttributeJudge(nn.Module):
         return {"loss": nats.sum(), "accuracy": torch.stack(right).mean()}
 
     @torch.no_grad()
-    def read(self, x: Tensor) -> dict[str, Tensor]:
-        """What pictures (N, C, H, W) show: {attribute: (N,) int64}, on the CPU, in eval mode."""
+    def look(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Features (N, 8 width) of pictures (N, C, H, W), and what they show: see `read`."""
         training, device = self.training, next(self.parameters()).device
         self.eval()
         try:
-            parts = [self(chunk.to(device)) for chunk in x.split(CHUNK)]
+            seen = [self.body(readable(chunk.to(device))).float() for chunk in x.split(CHUNK)]
+            features = torch.cat(seen)
+            found = {n: logits.argmax(-1).cpu() for n, logits in self._logits(features).items()}
         finally:
             self.train(training)
-        return {name: torch.cat([p[name].argmax(-1).cpu() for p in parts]) for name in self.classes}
+        return features.cpu(), found
+
+    def read(self, x: Tensor) -> dict[str, Tensor]:
+        """What pictures (N, C, H, W) show: {attribute: (N,) int64}, on the CPU, in eval mode."""
+        return self.look(x)[1]
 
 
 def statements(modality: Modality, ids: Tensor) -> dict[str, Tensor]:

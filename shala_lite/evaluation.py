@@ -75,6 +75,14 @@ def judge_latents(vae: MultimodalVAE, judges: Judges, z: Tensor) -> Judged:
     return _judge((vae.decode(chunk.to(device)) for chunk in z.split(CHUNK)), judges)
 
 
+@torch.no_grad()
+def decoded(vae: MultimodalVAE, z: Tensor) -> dict[str, Tensor]:
+    """What latents (N, Z) decode to, {name: (N, *shape)} on the CPU, a part at a time."""
+    device = next(vae.parameters()).device
+    parts = [vae.decode(chunk.to(device)) for chunk in z.split(CHUNK)]
+    return {name: torch.cat([part[name].cpu() for part in parts]) for name in vae.names}
+
+
 def judge_dataset(judges: Judges, data: MultimodalDataset) -> Judged:
     """Judge real sets: the reference of every distance."""
     found = _judge((batch["x"] for batch in data.batches(CHUNK)), judges)

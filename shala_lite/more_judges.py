@@ -1,6 +1,7 @@
 """Judges beside those of classes, trained once for an experiment and found again.
 
 One reads attributes off pictures (`attribute_judges`), the other finds partners (`retrieval`).
+Where all modalities are views of one shape, one judge of each kind serves them all.
 """
 
 from pathlib import Path
@@ -14,6 +15,8 @@ from shala_lite.experiments import Experiment
 from shala_lite.retrieval import Matcher
 from shala_lite.stages import seeded
 from shala_lite.training import History
+from shala_lite.view_agreement import SingleViews, ViewJudge
+from shala_lite.view_matcher import ViewGroups, ViewMatcher
 
 Net = TypeVar("Net", bound=nn.Module)
 BUDGETS: dict[str, dict[str, Any]] = {
@@ -39,6 +42,25 @@ def matcher(experiment: Experiment) -> Matcher:
     with seeded(0):
         judge = Matcher(train.modalities, widths=settings["widths"])
     return _trained(experiment, judge, train, "retrieval", settings)
+
+
+def view_judge(experiment: Experiment) -> ViewJudge:
+    """The judge that reads every attribute of the data off any one view; as `attribute_judge`."""
+    settings, train = experiment.prefixed("eye_", **BUDGETS["eye_"]), experiment.data("train")
+    classes = {name: int(known.max()) + 1 for name, known in train.attributes.items()}
+    with seeded(0):
+        judge = ViewJudge(train.modalities[0], classes, width=settings["width"])
+    data = SingleViews(train, classes)
+    return _trained(experiment, judge, data, "view_agreement", settings | {"classes": classes})
+
+
+def view_matcher(experiment: Experiment) -> ViewMatcher:
+    """The judge that finds another view of the same object; settings as those of `matcher`."""
+    settings = experiment.prefixed("matcher_", **BUDGETS["matcher_"])
+    train = experiment.data("train")
+    with seeded(0):
+        judge = ViewMatcher(train.modalities[0], widths=settings["widths"])
+    return _trained(experiment, judge, ViewGroups(train), "view_matcher", settings)
 
 
 def _trained(

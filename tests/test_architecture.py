@@ -57,6 +57,7 @@ JUDGING = [
     "visual_hull",
     "view_matcher",
     "view_agreement",
+    "view_evaluation",
 ]
 # Runs see paths and dictionaries: none of these knows a model, a dataset or a metric.
 BOOKKEEPING = [
@@ -71,7 +72,7 @@ BOOKKEEPING = [
     "__main__",
 ]
 # What ties all of it together for the chapters, and is imported by nothing below.
-TOP = ["report", "stages", "experiments", "more_judges"]
+TOP = ["report", "scaling", "stages", "experiments", "more_judges"]
 # Modules that import only what stands here, whatever their place in the flow. Pictures are drawn
 # from arrays, and training knows neither models nor data.
 ONLY = {
@@ -195,7 +196,7 @@ def test_the_core_and_the_package_stay_small():
     own = [path for path in files() if name_of(path) not in {"datasets", "experts"}]
     # The code is counted, not what explains it: docstrings are wanted.
     assert sum(map(code_lines, [path for path in own if name_of(path) in CORE])) < 1800
-    assert sum(map(code_lines, own)) < 6000
+    assert sum(map(code_lines, own)) < 6500
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -53,3 +53,16 @@ def test_other_sizes_and_data_give_others_and_the_run_names_them():
         other = experiment(**changes)
         more_judges.matcher(other)
         assert [a["name"] for a in other.run.manifest()["artifacts"]] != [own]
+
+
+def test_one_judge_of_each_kind_serves_all_views():
+    views = {"dataset": "shapenet", "train_size": 6, "test_size": 2, "eye_batch": 8}
+    found = [experiment(seed=seed, matcher_batch=4, **views) for seed in (0, 3)]
+    judges = [(more_judges.view_judge(e), more_judges.view_matcher(e)) for e in found]
+    for one, other in zip(*judges):
+        assert weights(one).equal(weights(other))
+        assert not one.training
+    data = found[0].data("train")
+    most = {name: int(known.max()) + 1 for name, known in data.attributes.items()}
+    assert judges[0][0].classes == most
+    assert judges[0][1].embed(data.observations).shape[:2] == (6, 16)

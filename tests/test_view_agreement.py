@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from shala_lite import metrics
-from shala_lite.attribute_judges import AttributeJudge
 from shala_lite.datasets import MultimodalDataset
 from shala_lite.modalities import Modality
 from shala_lite.runs import check_metric
@@ -14,12 +13,15 @@ from shala_lite.training import fit
 from shala_lite.view_agreement import (
     Seen,
     SingleViews,
+    ViewJudge,
     look,
     majority,
     majority_entropy,
     pair_agreement,
     shuffle_seen,
+    spread_scores,
     view_scores,
+    with_azimuth,
 )
 from shala_lite.view_matcher import ViewGroups, ViewMatcher
 
@@ -60,7 +62,7 @@ def judges():
     train = patches(400, seed=1)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        judge = AttributeJudge(train.modalities[0], CLASSES, width=4, shift=0)
+        judge = ViewJudge(train.modalities[0], CLASSES, width=4, shift=0)
         matcher = ViewMatcher(train.modalities[0], points=16, widths=[8, 16])
     options = dict(batch_size=50, learning_rate=4e-3, seed=0, progress=False)
     fit(judge, SingleViews(train, CLASSES), steps=100, **options)
@@ -75,14 +77,50 @@ def test_every_view_that_is_present_is_an_item_of_its_own():
     single = SingleViews(data, ["size", "hue"])
     assert len(single) == 5 * VIEWS - 1
     batch = single.batch(torch.arange(len(single)))
-    assert batch["x"].shape == (14, *SHAPE)
+    assert batch["x"].shape == (14, SHAPE[0] + 2, *SHAPE[1:])
     places = [(item, view) for item in range(5) for view in range(VIEWS) if (item, view) != (1, 0)]
     for row, (item, view) in enumerate(places):
-        assert batch["x"][row].equal(data.observations[f"side{view}"][item].float() / 255)
+        seen = data.observations[f"side{view}"][item : item + 1]
+        assert batch["x"][row].equal(with_azimuth(seen, torch.tensor([view]), VIEWS)[0])
         expected = [int(data.attributes[name][item]) for name in ("size", "hue")]
         assert batch["values"][row].tolist() == expected
     with pytest.raises(ValueError, match=r"names: \['tail'\] unknown, expected some of"):
         SingleViews(data, ["tail"])
+
+
+def test_the_azimuth_is_a_point_on_a_circle_beside_an_unchanged_picture():
+    x = torch.randint(0, 256, (4, *SHAPE), dtype=torch.uint8, generator=rng())
+    seen = with_azimuth(x, torch.arange(4), 4)
+    assert seen[:, :4].equal(x.float() / 255)
+    places = seen[:, 4:].flatten(2)
+    assert (places == places[..., :1]).all()  # the same in all pixels
+    expected = torch.tensor([[1, 0.5], [0.5, 1], [0, 0.5], [0.5, 0]])
+    assert torch.allclose(places[..., 0], expected, atol=1e-6)
+
+
+def test_what_is_left_from_the_front_and_right_from_behind_is_read_as_one_side():
+    count = 300
+    side = torch.randint(0, 2, (count,), generator=rng())
+    modalities = [Modality(name, SHAPE) for name in ("front", "back")]
+    x = torch.rand(count, 2, *SHAPE, generator=rng()) / 2
+    for item, right in enumerate(side.tolist()):
+        for view in (0, 1):
+            x[item, view, :, 2:6, slice(5, 7) if right == (view == 0) else slice(1, 3)] = 1
+    views = {m.name: (255 * x[:, at]).to(torch.uint8) for at, m in enumerate(modalities)}
+    data = MultimodalDataset(modalities, views, 0 * side, attributes={"side": side})
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        judge = ViewJudge(modalities[0], {"side": 2}, width=4, shift=0)
+        matcher = ViewMatcher(modalities[0], points=4, widths=[4, 4])
+    options = dict(batch_size=50, learning_rate=4e-3, seed=0, progress=False)
+    fit(judge, SingleViews(data.subset(slice(200)), ["side"]), steps=80, **options)
+    test = data.subset(slice(200, count))
+    read = look(judge, matcher, test.observations).readings["side"]
+    # Without the azimuth both sides look the same over all views: chance.
+    assert (read == test.attributes["side"][:, None]).double().mean() > 0.95
+    turned = {"front": test.observations["back"], "back": test.observations["front"]}
+    read = look(judge, matcher, turned).readings["side"]
+    assert (read == 1 - test.attributes["side"][:, None]).double().mean() > 0.95
 
 
 def test_agreement_is_of_pairs():
@@ -113,7 +151,7 @@ def test_judges_read_every_view_of_real_sets(judges):
 def test_shuffled_sets_have_the_same_views_in_other_company():
     read = torch.arange(20)[:, None] * 10 + torch.arange(VIEWS)
     points = read[..., None].float().expand(-1, -1, 2)
-    mixed = shuffle_seen(Seen({"hue": read}, points), rng())
+    mixed = shuffle_seen(Seen({"hue": read}, points, points), rng())
     found = mixed.readings["hue"]
     assert (found % 10 == torch.arange(VIEWS)).all()  # a view stays in its place
     assert found.flatten().sort().values.equal(read.flatten())  # each is used once
@@ -166,3 +204,26 @@ def test_refuses_names_that_are_taken_and_pools_that_are_too_large(judges):
         view_scores({"judge": real}, real, CLASSES, generator=rng())
     with pytest.raises(ValueError, match="pool: 13, expected 2 to 12"):
         view_scores({}, real, CLASSES, pool=13, generator=rng())
+
+
+def test_spread_falls_where_sets_are_alike_and_distances_grow(judges):
+    known, real, more = (look(*judges, patches(150, seed=s).observations) for s in (1, 4, 5))
+    one = Seen(*({} if type(part) is dict else part[:1].expand_as(part) for part in real))
+    scores = {"real": spread_scores(more, real, known), "alike": spread_scores(one, real, known)}
+    for name in scores["real"]:
+        check_metric(f"prior/{name}", metrics.KEYS)
+    assert {f"recall@view{view:02d}" for view in range(VIEWS)} < set(scores["real"])
+    assert scores["real"]["frechet_judge"] < 0.2 * scores["alike"]["frechet_judge"]
+    assert scores["real"]["recall"] > 0.5
+    assert scores["alike"]["recall"] < 0.1
+    # the scale is that of training data: what is standardised has a spread of one
+    mean, std = known.features.mean((0, 1)), known.features.flatten(0, 1).std(0)
+    shifted = more._replace(features=more.features + 2 * std)
+    moved = spread_scores(shifted, more, known)["frechet_judge"]
+    assert moved == pytest.approx(4 * len(mean), rel=0.01)
+
+
+def test_spread_wants_as_many_sets_and_views_on_both_sides(judges):
+    few, real = (look(*judges, patches(count).observations) for count in (10, 12))
+    with pytest.raises(ValueError, match=r"\(10, 3\) sets and views, expected \(12, 3\)"):
+        spread_scores(few, real, real)

@@ -118,8 +118,8 @@ def real(
 ) -> MultimodalDataset:
     """Meshes that ``data_scripts`` rendered under ``root``: as many views as it was told to.
 
-    The label is the category, a position in the manifest's ``categories``. No family of models,
-    and so no two variants of one, is in two splits.
+    The label, and the one attribute, is the category, a position in the manifest's ``categories``.
+    No family of models, and so no two variants of one, is in two splits.
 
     Args:
         size: how many objects, drawn with the seed and copied into memory. None: all of the split,
@@ -150,6 +150,7 @@ def real(
     return MultimodalDataset(
         **_views(pixels),
         labels=torch.from_numpy(labels),
+        attributes={LABEL: torch.from_numpy(labels)},
         name=name,
         split=split,
         source="real",
