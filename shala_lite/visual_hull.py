@@ -208,7 +208,7 @@ def hull_scores(
     Keys: hull_iou and hull_iou@left_out; hull_score and hull_score@left_out, 0 at the floor and 1
     at the ceiling; silhouette_area, the mean share of pixels that silhouettes fill. `judge` are
     real sets, the ceiling. `floor` are sets whose views are each of another real object of one
-    category.
+    category; an object alone in its category is left out there.
 
     Args:
         generated: {variant: (B, M, H, W) bool}.
@@ -218,16 +218,20 @@ def hull_scores(
         generator: shuffles, on the CPU.
 
     Raises:
-        ValueError: as `seen_by_others`; no sets; a category of one object; a variant named `judge`
-            or `floor`; or a ceiling that is not above the floor.
+        ValueError: as `seen_by_others`; no sets; no category of two objects; a variant named
+            `judge` or `floor`; or a ceiling that is not above the floor.
     """
     if {"judge", "floor"} & set(generated):
         raise ValueError(f"generated: {list(generated)}, expected other names than judge, floor")
     _check(real, cameras)
     if tuple(categories.shape) != (len(real),):
         raise ValueError(f"categories: {tuple(categories.shape)}, expected {(len(real),)}")
-    positions = shuffled(categories, real.shape[1], generator).to(real.device)
-    floor = real[positions, torch.arange(real.shape[1], device=real.device)]
+    several = categories.bincount()[categories] > 1
+    if not several.any():
+        raise ValueError("categories: each has one object, expected one with two or more")
+    positions = shuffled(categories[several], real.shape[1], generator).to(real.device)
+    views = torch.arange(real.shape[1], device=real.device)
+    floor = real[several.to(real.device)][positions, views]
     sets = {**generated, "judge": real, "floor": floor}
     for variant, shapes in sets.items():
         if shapes.shape[1:] != real.shape[1:] or not len(shapes):

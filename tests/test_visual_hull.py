@@ -268,6 +268,16 @@ def test_the_floor_shuffles_within_a_category():
     assert scores["judge/hull_iou"] > scores["floor/hull_iou"]
 
 
+def test_an_object_alone_in_its_category_takes_no_part_in_the_floor():
+    cameras = cameras_around(6, 16)
+    real = some_spheres(cameras, 16, 9)
+    categories = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 2])
+    scores = hull_scores({}, real, categories, cameras, rng())
+    without = hull_scores({}, real[:8], categories[:8], cameras, rng())
+    for key in ("hull_iou", "hull_iou@left_out", "silhouette_area"):
+        assert scores[f"floor/{key}"] == pytest.approx(without[f"floor/{key}"])
+
+
 def test_refuses_what_does_not_fit():
     cameras = cameras_around(4, 16)
     shapes = some_spheres(cameras, 16, 6)
@@ -290,6 +300,5 @@ def test_refuses_what_does_not_fit():
             hull_scores({"prior": odd}, shapes, categories, cameras, rng())
     with pytest.raises(ValueError, match="expected other names than judge, floor"):
         hull_scores({"floor": shapes}, shapes, categories, cameras, rng())
-    alone = torch.tensor([0, 0, 0, 0, 0, 1])
-    with pytest.raises(ValueError, match="one object in group 1"):
-        hull_scores({}, shapes, alone, cameras, rng())
+    with pytest.raises(ValueError, match="categories: each has one object"):
+        hull_scores({}, shapes, torch.arange(6), cameras, rng())
