@@ -1,9 +1,10 @@
 """Encoders and decoders of one modality.
 
-An image of any size is halved by strided convolutions on the way in. There are two ways out:
+An image of any size is halved by strided convolutions on the way in. There are three ways out:
 convolutions with pixel shuffle (about twice as fast on a CPU as transposed ones, and without their
-checkerboard; Shi et al. 2016), or linear layers that paint two pictures and a mask between them,
-which on small images learn more a second on a CPU. Every hidden layer is normalised.
+checkerboard; Shi et al. 2016); or linear layers, which on small images learn more a second on a
+CPU, and which paint two pictures and a mask between them, or a few colours and where each is. Every
+hidden layer is normalised.
 """
 
 import math
@@ -193,3 +194,50 @@ class LayeredDecoder(nn.Module):
         mask, above, below = planes.split(self.planes, dim=1)
         mask = torch.sigmoid(mask if self.training else self.sharpness * mask)
         return mask * above.sigmoid() + (1 - mask) * below.sigmoid()
+
+
+class PaletteDecoder(nn.Module):
+    r"""Latent z of shape (B, Z) to the mean image (B, C, H, W): a few colours, and where each is.
+
+        x = sum_k m_k c_k,     colours c_k (B, C),     masks m = softmax over k of s u_k, (B, H, W)
+
+    What is drawn or rendered has few colours, and each covers an area. Here a colour is learned
+    once, and not again at every pixel that has it. A photograph is no such thing.
+
+    In training s = 1, in evaluation it is `sharpness`, for the reason that `LayeredDecoder` gives.
+
+    Args:
+        modality: of kind `image`.
+        latent_dim: Z.
+        hidden: width of the two hidden layers of both nets.
+        colours: K, at least two.
+        sharpness: s in evaluation, positive.
+    """
+
+    def __init__(
+        self,
+        modality: Modality,
+        latent_dim: int,
+        hidden: int,
+        colours: int = 8,
+        sharpness: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if modality.kind != "image" or len(modality.shape) != 3:
+            raise ValueError(_no_image(modality))
+        if sharpness <= 0:
+            raise ValueError(f"sharpness: {sharpness}, expected a positive number")
+        if colours < 2:
+            raise ValueError(f"colours: {colours}, expected at least two")
+        channels, *self.size = modality.shape
+        self.colours, self.sharpness = colours, sharpness
+        outputs = colours * math.prod(self.size)
+        self.masks = linear_layers(latent_dim, outputs, depth=3, hidden=hidden)
+        self.palette = linear_layers(latent_dim, colours * channels, depth=3, hidden=hidden)
+
+    def forward(self, z: Tensor) -> Tensor:
+        masks = self.masks(z).float().unflatten(1, (self.colours, -1))  # (B, K, H W)
+        masks = (masks if self.training else self.sharpness * masks).softmax(1)
+        palette = self.palette(z).float().sigmoid().unflatten(1, (self.colours, -1))  # (B, K, C)
+        with torch.autocast(z.device.type, enabled=False):  # a product of matrices, and yet pixels
+            return (palette.mT @ masks).unflatten(2, self.size)

@@ -38,10 +38,11 @@ class MultimodalVAE(nn.Module):
         widths: channels of the image nets, from fine to coarse.
         residual: residual blocks at each resolution of the image nets.
         text_width: channels of the text nets.
-        decoder: of images: `convolutional`, of `widths` and `residual`, or `layered`, of
-            `decoder_hidden`.
-        decoder_hidden: width of the hidden layers of a layered decoder.
-        mask_sharpness: of its mask in evaluation, see `nets.LayeredDecoder`.
+        decoder: of images: `convolutional`, of `widths` and `residual`, or `layered` or `palette`,
+            of `decoder_hidden`: see `nets`.
+        decoder_hidden: width of the hidden layers of the latter two.
+        decoder_colours: of a palette.
+        mask_sharpness: of the masks of the latter two in evaluation, see `nets.LayeredDecoder`.
         shared_nets: one encoder and one decoder for all modalities that look alike, see `banks`.
         likelihood_scale: Laplace scale b of every image modality, in pixel units.
         likelihood_weights: {name: w_m} in training, or pairs; 1 where a modality is not named. A
@@ -64,6 +65,7 @@ class MultimodalVAE(nn.Module):
         text_width: int = 64,
         decoder: str = "convolutional",
         decoder_hidden: int = 512,
+        decoder_colours: int = 8,
         mask_sharpness: float = 1.0,
         shared_nets: bool = False,
         likelihood_scale: float = 0.1,
@@ -90,6 +92,7 @@ class MultimodalVAE(nn.Module):
             text_width=text_width,
             decoder=decoder,
             decoder_hidden=decoder_hidden,
+            decoder_colours=decoder_colours,
             mask_sharpness=mask_sharpness,
             shared_nets=shared_nets,
             likelihood_scale=likelihood_scale,
