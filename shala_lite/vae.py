@@ -130,6 +130,9 @@ class MultimodalVAE(nn.Module):
         finite = not (self.training and next(self.parameters()).is_cuda)
         return check_observations(self.modalities, x, present, finite=finite)
 
+    def _features(self, x: dict[str, Tensor], present: Tensor | None) -> dict[str, Tensor]:
+        return self.encoders(x, present)
+
     def features(self, x: dict[str, Tensor], present: Tensor | None = None) -> dict[str, Tensor]:
         """Deterministic features of the modalities in `x`, {name: (B, D)}, 0 where not present.
 
@@ -140,7 +143,7 @@ class MultimodalVAE(nn.Module):
         Raises:
             KeyError, ValueError: see `observed.check_observations`.
         """
-        return self.encoders(*self._observed(x, present))
+        return self._features(*self._observed(x, present))
 
     def posterior(self, features: dict[str, Tensor], present: Tensor | None = None) -> Posterior:
         """q(z given the features of what is there).
@@ -218,7 +221,7 @@ class MultimodalVAE(nn.Module):
             `log_likelihood/<name>` for each (the mean over items that have the modality).
         """
         x, present = self._observed(x, present)
-        _, terms = self._bound(x, self.encoders(x, present), present, beta, generator)
+        _, terms = self._bound(x, self._features(x, present), present, beta, generator)
         return {"elbo": terms["log_likelihood"] - beta * terms["kl"], **terms}
 
     def _bound(
@@ -280,7 +283,7 @@ class MultimodalVAE(nn.Module):
         if step is not None and self.warmup:
             beta *= min(1.0, (step + 1) / self.warmup)
         x, present = self._observed(x, present)
-        features = self.encoders(x, present)
+        features = self._features(x, present)
         objective, terms = self._objective(x, features, present, beta, generator)
         loss = -objective
         if self.alignment_weight:
