@@ -38,6 +38,13 @@ def _image_shape(modality: Modality, widths: Sequence[int]) -> tuple[int, int, i
     return channels, height, width
 
 
+def _check_painter(modality: Modality, sharpness: float) -> None:
+    if modality.kind != "image" or len(modality.shape) != 3:
+        raise ValueError(_no_image(modality))
+    if sharpness <= 0:
+        raise ValueError(f"sharpness: {sharpness}, expected a positive number")
+
+
 def linear_layers(inputs: int, outputs: int, depth: int, hidden: int) -> nn.Sequential:
     """`depth` linear layers, `hidden` wide, with normalisation and SiLU between them."""
     if depth < 1:
@@ -180,10 +187,7 @@ class LayeredDecoder(nn.Module):
         self, modality: Modality, latent_dim: int, hidden: int, sharpness: float = 1.0
     ) -> None:
         super().__init__()
-        if modality.kind != "image" or len(modality.shape) != 3:
-            raise ValueError(_no_image(modality))
-        if sharpness <= 0:
-            raise ValueError(f"sharpness: {sharpness}, expected a positive number")
+        _check_painter(modality, sharpness)
         channels, *self.size = modality.shape
         self.planes, self.sharpness = (1, channels, channels), sharpness
         outputs = sum(self.planes) * math.prod(self.size)
@@ -223,10 +227,7 @@ class PaletteDecoder(nn.Module):
         sharpness: float = 1.0,
     ) -> None:
         super().__init__()
-        if modality.kind != "image" or len(modality.shape) != 3:
-            raise ValueError(_no_image(modality))
-        if sharpness <= 0:
-            raise ValueError(f"sharpness: {sharpness}, expected a positive number")
+        _check_painter(modality, sharpness)
         if colours < 2:
             raise ValueError(f"colours: {colours}, expected at least two")
         channels, *self.size = modality.shape
