@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shala_lite.datasets.cameras import Rig, cameras, project, rays
+from shala_lite.datasets.cameras import Rig, project, rays
 
 RIGS = [Rig(), Rig(7, -35.0, 5, 70.0), Rig(1, 0.0, 1, 10.0), Rig(32, 60.0, 9, 45.0)]
 
@@ -50,7 +50,7 @@ def test_cameras_stand_at_their_azimuths_and_look_at_the_origin(rig):
 
 def test_from_the_front_left_is_on_the_right():
     # Camera 0 stands on the axis x, and looks at what faces it.
-    seen = project(cameras(4, 0.0, 10), np.array([[0, 0.5, 0]]))[:, 0, 0]
+    seen = project(Rig(4, 0.0, 10).matrices(), np.array([[0, 0.5, 0]]))[:, 0, 0]
     assert seen[0] > 5
     assert seen[2] < 5
     assert seen[[1, 3]] == pytest.approx(5)
@@ -64,12 +64,6 @@ def test_the_unit_sphere_just_fills_the_picture(rig):
     reach = abs(project(rig.matrices(), points) - rig.side / 2).max((1, 2))
     assert (reach <= rig.side / 2 * (1 + 1e-9)).all()
     assert (reach > 0.99 * rig.side / 2).all()
-
-
-def test_the_function_is_the_rig():
-    assert np.array_equal(cameras(5, 11.0, 20, 40.0), Rig(5, 11.0, 20, 40.0).matrices())
-    assert cameras(5).shape == (5, 3, 4)
-    assert cameras(5).dtype == np.float64
 
 
 @pytest.mark.parametrize(

@@ -83,13 +83,6 @@ class Rig:
         return k @ np.concatenate([turn, shift[:, :, None]], 2)
 
 
-def cameras(
-    views: int, elevation: float = 20.0, side: int = 32, field_of_view: float = 30.0
-) -> Floats:
-    """The matrices (M, 3, 4) of a ``Rig``; its arguments, and what it raises."""
-    return Rig(views, elevation, side, field_of_view).matrices()
-
-
 def project(matrices: Floats, points: Floats) -> Floats:
     """Where each camera (M, 3, 4) sees each point (N, 3): (M, N, 2), columns and rows in pixels."""
     seen = np.einsum("mij,nj->mni", matrices[:, :, :3], points) + matrices[:, None, :, 3]
