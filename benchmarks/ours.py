@@ -97,8 +97,9 @@ class Ours:
 
     def step_loss(self, batch: dict[str, Any], step: int) -> Tensor:
         """The loss of one batch, as the bare step has it."""
-        generator = torch.Generator(batch["present"].device).manual_seed(step)
-        return self.model.loss(**batch, step=step, generator=generator)["loss"]
+        device = next(self.model.parameters()).device
+        generator = torch.Generator(device).manual_seed(step)
+        return self.model.loss(**batch, generator=generator)["loss"]
 
     @torch.no_grad()
     def translate(self, x: dict[str, Tensor], seed: int) -> dict[str, Tensor]:

@@ -32,7 +32,8 @@ class _BareStep:
 
     def __init__(self, model: Any, batches: list[dict[str, Any]], rate: float) -> None:
         self.model, self.batches = model, batches
-        model.model.to(batches[0]["present"].device).train()
+        device = next(iter(batches[0]["x"].values())).device
+        model.model.to(device).train()
         self.optimizer = torch.optim.AdamW(
             model.model.parameters(), lr=rate, weight_decay=0.0, fused=True
         )

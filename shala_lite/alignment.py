@@ -80,10 +80,9 @@ class AlignFirst(nn.Module):
         x: dict[str, Tensor],
         present: Tensor | None = None,
         *,
-        step: int | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """The contrastive loss, in nats; `step` and `generator` are not used.
+        """The contrastive loss, in nats; `generator` is not used.
 
         Args:
             x: {name: (B, *shape)} of all modalities.

@@ -100,7 +100,6 @@ class AttributeJudge(nn.Module):
         self,
         x: Tensor,
         values: Tensor,
-        step: int | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         """Cross entropy in nats, summed over attributes, and the mean share that is right.
@@ -108,7 +107,6 @@ class AttributeJudge(nn.Module):
         Args:
             x: (B, C, H, W).
             values: (B, A) int64, columns in the order of `classes`.
-            step: unused; every model that the training loop trains takes it.
             generator: draws the augmentation; without one there is none.
         """
         x = readable(x)

@@ -136,11 +136,9 @@ class _Views(nn.Module):
 
     def beside(self, rows: Mapping[str, Tensor]) -> Tensor:
         """Rows {name: (B_m, K)}, one below the other, each with e_m: (sum of B_m, K + VIEW_DIM)."""
-        some = next(iter(rows.values()))
-        counts = torch.tensor([len(each) for each in rows.values()], device=some.device)
-        which = torch.tensor([self.at[name] for name in rows], device=some.device)
-        vectors = self.vectors[which.repeat_interleave(counts)]
-        return torch.cat([torch.cat([*rows.values()]), vectors.to(some.dtype)], dim=1)
+        vectors = [self.vectors[self.at[n]].expand(len(each), -1) for n, each in rows.items()]
+        every = torch.cat([*rows.values()])
+        return torch.cat([every, torch.cat(vectors).to(every.dtype)], dim=1)
 
 
 class SharedEncoders(Encoders):

@@ -118,7 +118,6 @@ class FlowMap(nn.Module):
         features: dict[str, Tensor],
         present: Tensor,
         *,
-        step: int | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         """Squared error of the average velocity, in units of the residual c_out.

@@ -52,7 +52,7 @@ class FusedVAE(MultimodalVAE):
             hidden=self.config["hidden"],
         )
 
-    def _posterior(self, features: Tensor, present: Tensor) -> DiagonalGaussian:
+    def _posterior(self, features: Tensor, present: Tensor | None) -> DiagonalGaussian:
         return DiagonalGaussian(*self.fusion(features, present))
 
     def _objective(

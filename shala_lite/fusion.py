@@ -38,9 +38,10 @@ class ConcatFusion(nn.Module):
         self.absent = nn.Parameter(torch.zeros(modalities, feature_dim))
         self.layers = linear_layers(modalities * feature_dim, 2 * latent_dim, depth, hidden)
 
-    def forward(self, features: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """Map features (B, M, D) and present (B, M) bool to mean and std, each (B, Z)."""
-        features = torch.where(present[..., None], features, self.absent.to(features.dtype))
+    def forward(self, features: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map features (B, M, D) and present (B, M) bool, None for all, to mean and std (B, Z)."""
+        if present is not None:
+            features = torch.where(present[..., None], features, self.absent.to(features.dtype))
         return mean_and_std(self.layers(features.flatten(1)))
 
 
@@ -57,9 +58,10 @@ class SumFusion(nn.Module):
         self.absent = nn.Parameter(torch.zeros(modalities, feature_dim))
         self.layers = linear_layers(feature_dim, 2 * latent_dim, depth, hidden)
 
-    def forward(self, features: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """Map features (B, M, D) and present (B, M) bool to mean and std, each (B, Z)."""
-        features = torch.where(present[..., None], features, self.absent.to(features.dtype))
+    def forward(self, features: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map features (B, M, D) and present (B, M) bool, None for all, to mean and std (B, Z)."""
+        if present is not None:
+            features = torch.where(present[..., None], features, self.absent.to(features.dtype))
         return mean_and_std(self.layers(features.sum(1)))
 
 
@@ -87,11 +89,14 @@ class AttentionFusion(nn.Module):
         )
         self.head = nn.Linear(feature_dim, 2 * latent_dim)
 
-    def forward(self, features: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-        """Map features (B, M, D) and present (B, M) bool to mean and std, each (B, Z)."""
-        tokens = torch.where(present[..., None], features, 0) + self.places
+    def forward(self, features: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map features (B, M, D) and present (B, M) bool, None for all, to mean and std (B, Z)."""
+        absent = None
+        if present is not None:
+            features = torch.where(present[..., None], features, 0)
+            absent = torch.cat([torch.zeros_like(present[:, :1]), ~present], dim=1)
+        tokens = features + self.places
         tokens = torch.cat([self.reader.expand(len(tokens), 1, -1), tokens], dim=1)
-        absent = torch.cat([torch.zeros_like(present[:, :1]), ~present], dim=1)
         read = self.blocks(tokens, src_key_padding_mask=absent)[:, 0]
         return mean_and_std(self.head(read))
 

@@ -56,7 +56,6 @@ class Judge(nn.Module):
         self,
         x: Tensor,
         label: Tensor,
-        step: int | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         """Cross entropy in nats per item as `loss`, and the share of right labels as `accuracy`.
@@ -64,7 +63,6 @@ class Judge(nn.Module):
         Args:
             x: (B, *shape): images in [0, 1] or uint8, or token ids.
             label: (B,) int64.
-            step: unused; every model that the training loop trains takes it.
             generator: draws the augmentation; without one there is none.
         """
         x = readable(x)
@@ -151,9 +149,9 @@ def make_judge(modality: Modality, classes: int = 10, **options: Any) -> Judge:
 
 def random_shift(image: Tensor, most: int, generator: torch.Generator) -> Tensor:
     """Moves a batch (B, C, H, W) by one random offset of at most `most` pixels, edges repeated."""
-    down, right = torch.randint(
-        0, 2 * most + 1, (2,), generator=generator, device=generator.device
-    ).tolist()
+    offsets = torch.randint(0, 2 * most + 1, (2, 1), generator=generator, device=generator.device)
     height, breadth = image.shape[-2:]
+    down = offsets[0].to(image.device) + torch.arange(height, device=image.device)
+    right = offsets[1].to(image.device) + torch.arange(breadth, device=image.device)
     padded = F.pad(image, (most, most, most, most), mode="replicate")
-    return padded[..., down : down + height, right : right + breadth]
+    return padded.index_select(-2, down).index_select(-1, right)

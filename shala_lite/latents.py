@@ -64,7 +64,8 @@ def encode(vae: MultimodalVAE, batches: Iterable[dict]) -> LatentDataset:
     for batch in batches:
         h = vae.features(batch["x"], batch["present"])
         posteriors.append(vae.posterior(h, batch["present"]))
-        masks.append(batch["present"])
+        whole = next(iter(h.values())).new_ones(len(posteriors[-1].mean), len(vae.names))
+        masks.append(whole.bool() if batch["present"] is None else batch["present"])
         for name, value in h.items():
             features[name].append(value)
     vae.train(training)

@@ -39,9 +39,11 @@ def check_present(
         ValueError: another shape or dtype, or an item with nothing present.
     """
     some = next(iter(given.values()))
+    if present is None and len(given) == len(names):
+        return None
     here = torch.tensor([name in given for name in names], device=some.device)
     if present is None:
-        return None if len(given) == len(names) else here.expand(len(some), -1)
+        return here.expand(len(some), -1)
     expected = (len(some), len(names))
     if present.dtype != torch.bool or tuple(present.shape) != expected:
         raise ValueError(
@@ -62,8 +64,10 @@ def check_present(
 
 def stack_features(
     features: dict[str, Tensor], present: Tensor | None, names: Sequence[str], width: int
-) -> tuple[Tensor, Tensor]:
-    """Features (B, M, D) in the order of `names`, 0 where absent, and what is there, (B, M) bool.
+) -> tuple[Tensor, Tensor | None]:
+    """Features (B, M, D) in the order of `names`, 0 where absent, and what is there.
+
+    The mask is (B, M) bool, or None where every item has all M.
 
     Args:
         features: {name: (B, D)} of any non-empty subset of the modalities.
@@ -86,7 +90,7 @@ def stack_features(
     blank = torch.zeros_like(some)
     stacked = torch.stack([features.get(name, blank) for name in names], dim=1)
     if present is None:
-        return stacked, torch.ones_like(stacked[..., 0], dtype=torch.bool)
+        return stacked, None
     return torch.where(present[..., None], stacked, 0), present
 
 

@@ -172,7 +172,6 @@ class LatentPrior(nn.Module):
         features: dict[str, Tensor],
         present: Tensor,
         *,
-        step: int | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         """The module's loss with a fresh z for every item; also that `given` any, and `nothing`."""

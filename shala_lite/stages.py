@@ -1,6 +1,9 @@
 """How each stage of an experiment is named, seeded and budgeted, unless a run says else."""
 
-from collections.abc import Iterator
+import copy
+import json
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -9,7 +12,7 @@ import torch
 from torch import nn
 
 from shala_lite.fusion import FUSIONS
-from shala_lite.training import steps_within
+from shala_lite.training import Batches, fit
 
 # What no chapter varies: a parameter of the run with the stage's prefix overrides it.
 JUDGE_DEFAULTS = {"batch": 128, "rate": 5e-3}
@@ -57,6 +60,46 @@ def label_of(stage: str, variant: str, changes: dict[str, Any]) -> str:
     if changes:
         words.append("(" + ", ".join(f"{k} {v}" for k, v in sorted(changes.items())) + ")")
     return " ".join(words)
+
+
+def _seconds() -> float:
+    """A clock; on a CPU that of the process, so that what else runs costs no model its steps."""
+    if torch.cuda.is_available():
+        return time.perf_counter()
+    return time.process_time() / torch.get_num_threads()
+
+
+def steps_within(model: nn.Module, data: Batches, budget: Mapping[str, Any], folder: Path) -> int:
+    """How many steps of `fit` take `budget["seconds"]`, measured on a copy of the model.
+
+    On a CPU these are seconds of the process, divided by its threads; good to about a tenth. The
+    number is noted in `folder/steps.json`, and a run that is continued finds it there.
+
+    Args:
+        model, data, folder: as in `fit`; the folder exists.
+        budget: `seconds` to train for, `batch` items a step, peak learning `rate`, `ema` if any.
+    """
+    if (note := folder / "steps.json").is_file():
+        return int(json.loads(note.read_text()))
+    options: Any = dict(batch_size=budget["batch"], learning_rate=budget["rate"], progress=False)
+    options["ema"] = budget.get("ema")
+    trial = copy.deepcopy(model)
+
+    def taken(steps: int) -> float:
+        began = _seconds()
+        fit(trial, data, steps=steps, **options)
+        return _seconds() - began
+
+    taken(4)  # memory, caches, threads
+    steps = 16
+    half, whole = taken(8), taken(16)
+    while whole < 0.02 * budget["seconds"] or whole <= half:
+        steps, half, whole = 2 * steps, whole, taken(2 * steps)
+    # what a training takes once, whatever its length, is in both halves and drops out
+    each = (whole - half) / (steps / 2)
+    steps = max(1, round(budget["seconds"] / each))
+    note.write_text(json.dumps(steps))
+    return steps
 
 
 def steps_of(model: nn.Module, data: Any, budget: dict[str, Any], folder: Path) -> int:

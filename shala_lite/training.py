@@ -2,17 +2,16 @@
 
 What happens at step k is a function of (seed, k) alone: the items, the noise and the learning
 rate. A checkpoint therefore needs no random state, and a run that was killed goes on bit for bit
-as if it had not been. The model has a `loss(**batch, step=, generator=)` that returns scalars by
-name, `loss` first; the data have a length and `batch(indices)`, and live on the device.
+as if it had not been. The model has a `loss(**batch, generator=)` that returns scalars by name,
+`loss` first; the data have a length and `batch(indices)`, and live on the device. On a GPU the step
+is recorded once and replayed: see `recorded`.
 """
 
-import copy
 import hashlib
-import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from shala_lite.checkpoints import load_checkpoint, save_checkpoint
+from shala_lite.recorded import RecordedStep
 
 LOG_POINTS = 200
 # Fabric says at every set-up which precision it uses, through the logger of its sister package.
@@ -75,14 +75,16 @@ def _mix(*parts: int | str) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def _indices(count: int, batch_size: int, seed: int, start: int) -> Iterator[Tensor]:
+def _indices(
+    count: int, batch_size: int, seed: int, start: int, device: torch.device
+) -> Iterator[Tensor]:
     """Batches of step `start`, `start` + 1, ...: every epoch a fresh permutation, tail dropped."""
     per_epoch = count // batch_size
     step = start
     while True:
         epoch = step // per_epoch
         shuffle = torch.Generator().manual_seed(_mix(seed, "epoch", epoch))
-        order = torch.randperm(count, generator=shuffle)
+        order = torch.randperm(count, generator=shuffle).to(device)
         for position in range(step % per_epoch, per_epoch):
             yield order[position * batch_size : (position + 1) * batch_size]
             step += 1
@@ -126,7 +128,7 @@ def fit(
     """Train `model` in place and leave it in evaluation mode on the device it was trained on.
 
     Args:
-        model: has `loss(**batch, step=, generator=) -> {"loss": ..., other terms}`.
+        model: has `loss(**batch, generator=) -> {"loss": ..., other terms}`.
         data: see `Batches`.
         steps: optimiser steps, at least 1.
         batch_size: items a step, at most len(data).
@@ -163,9 +165,16 @@ def fit(
     fabric = Fabric(accelerator=accelerator, devices=1, precision=precision)
     model.to(fabric.device)
     cast(Any, model).to(memory_format=torch.channels_last).train()  # faster convolutions
+    on_gpu = fabric.device.type == "cuda"
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True
+        model.parameters(),
+        # a graph reads the rate where it lies
+        lr=torch.tensor(learning_rate, device=fabric.device) if on_gpu else learning_rate,
+        weight_decay=weight_decay,
+        fused=True,
+        capturable=on_gpu,
     )
+    optimizer._warned_capturable_if_run_uncaptured = True  # the first steps are, on purpose
     wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
     average = _Average(model, ema) if ema else None
     identity: dict[str, Any] = dict(steps=steps, batch_size=batch_size, items=len(data), seed=seed)
@@ -198,30 +207,42 @@ def fit(
 
     loss: Any = model.loss
     generator = torch.Generator(fabric.device)
-    pending: list[tuple[int, dict[str, Tensor]]] = []
-    log_every = max(1, steps // LOG_POINTS)
-    earlier, began = history.seconds, time.perf_counter()
-    last = began
-    batches = _indices(len(data), batch_size, seed, start)
-    bar = tqdm(
-        total=steps, initial=start, desc=label, disable=not progress, mininterval=1.0, leave=False
-    )
-    for step in range(start, steps):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate_at(step, steps, learning_rate)
-        generator.manual_seed(_mix(seed, "step", step))
+    names: list[str] = []  # of the terms of the loss
+
+    def take(indices: Tensor) -> Tensor:
         with fabric.autocast():
-            terms = loss(**data.batch(next(batches)), step=step, generator=generator)
+            terms = loss(**data.batch(indices), generator=generator)
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(terms["loss"])
         fabric.clip_gradients(wrapped, wrapped_optimizer, max_norm=clip, error_if_nonfinite=False)
         optimizer.step()
+        names[:] = terms
+        return torch.stack([value.detach().float() for value in terms.values()])
+
+    recorded = RecordedStep(take, generator) if on_gpu else None
+    pending: list[tuple[int, Tensor]] = []
+    log_every = max(1, steps // LOG_POINTS)
+    earlier, began = history.seconds, time.perf_counter()
+    last = began
+    batches = _indices(len(data), batch_size, seed, start, fabric.device)
+    bar = tqdm(
+        total=steps, initial=start, desc=label, disable=not progress, mininterval=1.0, leave=False
+    )
+    for step in range(start, steps):
+        rate, noise = learning_rate_at(step, steps, learning_rate), _mix(seed, "step", step)
+        for group in optimizer.param_groups:
+            group["lr"] = group["lr"].fill_(rate) if on_gpu else rate
+        if recorded:
+            values = recorded(next(batches), noise)
+        else:
+            generator.manual_seed(noise)
+            values = take(next(batches))
         if average:
             average.update(step)
-        pending.append((step, {name: value.detach() for name, value in terms.items()}))
+        pending.append((step, values))
         bar.update()
         if (step + 1) % log_every == 0 or step + 1 == steps:
-            means = _drain(pending, saved)
+            means = _drain(names, pending, saved)
             history.append(step + 1, means)
             history.items = (step + 1) * batch_size
             shown = {k: f"{v:.4g}" for k, v in means.items() if "/" not in k}
@@ -242,44 +263,11 @@ def fit(
     return history
 
 
-def _seconds() -> float:
-    """A clock; on a CPU that of the process, so that what else runs costs no model its steps."""
-    if torch.cuda.is_available():
-        return time.perf_counter()
-    return time.process_time() / torch.get_num_threads()
-
-
-def steps_within(model: nn.Module, data: Batches, budget: Mapping[str, Any], folder: Path) -> int:
-    """How many steps of `fit` take `budget["seconds"]`, measured on a copy of the model.
-
-    On a CPU these are seconds of the process, divided by its threads; good to about a tenth. The
-    number is noted in `folder/steps.json`, and a run that is continued finds it there.
-
-    Args:
-        model, data, folder: as in `fit`; the folder exists.
-        budget: `seconds` to train for, `batch` items a step, peak learning `rate`, `ema` if any.
-    """
-    if (note := folder / "steps.json").is_file():
-        return int(json.loads(note.read_text()))
-    options: Any = dict(batch_size=budget["batch"], learning_rate=budget["rate"], progress=False)
-    options["ema"] = budget.get("ema")
-    trial, steps, spent = copy.deepcopy(model), 4, 0.0
-    fit(trial, data, steps=steps, **options)  # memory, caches, threads
-    while spent < 0.02 * budget["seconds"]:
-        steps *= 2
-        began = _seconds()
-        fit(trial, data, steps=steps, **options)
-        spent = _seconds() - began
-    steps = max(1, round(steps * budget["seconds"] / spent))
-    note.write_text(json.dumps(steps))
-    return steps
-
-
-def _drain(pending: list[tuple[int, dict[str, Tensor]]], saved: Path | None) -> dict[str, float]:
+def _drain(
+    names: list[str], pending: list[tuple[int, Tensor]], saved: Path | None
+) -> dict[str, float]:
     """Mean of each term since the last call; the one place that waits for the device."""
-    names = list(pending[0][1])
-    values = torch.stack([torch.stack([terms[n].float() for n in names]) for _, terms in pending])
-    values = values.cpu()
+    values = torch.stack([of_step for _, of_step in pending]).cpu()
     bad = (~values.isfinite().all(1)).nonzero()
     if len(bad):
         row = int(bad[0])

@@ -48,7 +48,6 @@ class MultimodalVAE(nn.Module):
         likelihood_weights: {name: w_m} in training, or pairs; 1 where a modality is not named. A
             word of a few nats beside a picture of thousands is learned last, or never.
         beta: weight of the divergence in the training loss.
-        warmup: steps over which that weight rises from 0.
         alignment: weight, in nats per nat, of the contrastive term between features.
     """
 
@@ -71,7 +70,6 @@ class MultimodalVAE(nn.Module):
         likelihood_scale: float = 0.1,
         likelihood_weights: Any = None,
         beta: float = 1.0,
-        warmup: int = 0,
         alignment: float = 0.0,
     ) -> None:
         super().__init__()
@@ -98,13 +96,12 @@ class MultimodalVAE(nn.Module):
             likelihood_scale=likelihood_scale,
             likelihood_weights=weights,
             beta=beta,
-            warmup=warmup,
             alignment=alignment,
         )
         self.modalities = tuple(modalities)
         self.names = tuple(m.name for m in self.modalities)
         self.latent_dim, self.feature_dim = latent_dim, feature_dim
-        self.likelihood_scale, self.beta, self.warmup = likelihood_scale, beta, warmup
+        self.likelihood_scale, self.beta = likelihood_scale, beta
         self.encoders = make_encoders(self.modalities, self.config)
         self.decoders = make_decoders(self.modalities, self._decoder_dim(), self.config)
         self.alignment_weight = alignment
@@ -119,8 +116,8 @@ class MultimodalVAE(nn.Module):
         """What the decoder of modality `index` reads of z, shape (..., Z)."""
         return z
 
-    def _posterior(self, features: Tensor, present: Tensor) -> Posterior:
-        """The posterior from features (B, M, D), 0 where absent, and present (B, M) bool."""
+    def _posterior(self, features: Tensor, present: Tensor | None) -> Posterior:
+        """The posterior from features (B, M, D), 0 where absent; present (B, M) or None for all."""
         raise NotImplementedError
 
     def _observed(
@@ -275,16 +272,12 @@ class MultimodalVAE(nn.Module):
         x: dict[str, Tensor],
         present: Tensor | None = None,
         *,
-        step: int | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """Minus what the model maximises, beta warmed up by `step`, plus alignment; and terms."""
-        beta = self.beta
-        if step is not None and self.warmup:
-            beta *= min(1.0, (step + 1) / self.warmup)
+        """Minus what the model maximises, plus alignment; and terms."""
         x, present = self._observed(x, present)
         features = self._features(x, present)
-        objective, terms = self._objective(x, features, present, beta, generator)
+        objective, terms = self._objective(x, features, present, self.beta, generator)
         loss = -objective
         if self.alignment_weight:
             if present is not None:  # its columns, of what x holds

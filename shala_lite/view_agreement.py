@@ -82,18 +82,18 @@ class SingleViews:
         views, present = views_of(dataset)
         names = list(names)
         self.parts = [AttributeData(dataset, view, names) for view in views]
-        self.places = present.cpu().nonzero()  # (K, 2): object, view
+        self.places = present.nonzero()  # (K, 2): object, view
 
     def __len__(self) -> int:
         return len(self.places)
 
     def batch(self, indices: Tensor) -> dict[str, Tensor]:
         """{"x": (B, C + 2, H, W), with the azimuth, "values": (B, A) int64}."""
-        places = self.places[indices.cpu()]
-        x = torch.stack([self.parts[view].x[item] for item, view in places.tolist()])
+        item, view = self.places[indices.to(self.places.device)].T
+        every = torch.stack([part.x[item] for part in self.parts])  # (M, B, C, H, W)
+        x = every[view, torch.arange(len(item), device=item.device)]
         values = self.parts[0].values  # the same for all views of an object
-        x = with_azimuth(x, places[:, 1], len(self.parts))
-        return {"x": x, "values": values[places[:, 0].to(values.device)]}
+        return {"x": with_azimuth(x, view, len(self.parts)), "values": values[item]}
 
 
 class Seen(NamedTuple):

@@ -91,7 +91,6 @@ class ViewMatcher(nn.Module):
         self,
         x: Tensor,
         present: Tensor | None = None,
-        step: int | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         """The contrastive loss in nats, and the share that finds its partner in the batch.
@@ -99,7 +98,6 @@ class ViewMatcher(nn.Module):
         Args:
             x: (B, M, C, H, W), all views of B objects.
             present: (B, M) bool, at least two of each object; None means all.
-            step: unused; every model that the training loop trains takes it.
             generator: draws two views of each object; None draws the first two.
         """
         luck = torch.arange(x.shape[1], 0.0, -1, device=x.device).expand(x.shape[:2])

@@ -5,7 +5,8 @@ import os
 # Before torch is imported: two pytest workers on two cores, one thread each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
-os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the tests' data lie on the CPU
+# The tests' data lie on the CPU; those of `test_recorded` alone want a GPU, where it is named.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 from pathlib import Path
 

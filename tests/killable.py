@@ -41,7 +41,7 @@ class Leased:
 def attempt(folder, out, precision, ema, lease):
     """Train stage 1, from the newest checkpoint if there is one, and write what became of it."""
     data = tiny_dataset(20, names="ab", shape=(1, 8, 8))
-    model = tiny_vae("ab", (1, 8, 8), alignment=0.1, warmup=10)
+    model = tiny_vae("ab", (1, 8, 8), alignment=0.1)
     history = fit(
         model,
         data if lease is None else Leased(data, lease),

@@ -39,8 +39,10 @@ def test_a_batch_is_the_stored_bytes_over_255():
         assert torch.equal((x * 255).round().to(torch.uint8), data.observations[name][at])
         assert x.min() >= 0
         assert x.max() <= 1
-    assert batch["present"].dtype == torch.bool
-    assert batch["present"].all()
+    assert batch["present"] is None  # nobody lacks anything
+    fewer = data.with_missing(0.5)
+    assert torch.equal(fewer.batch(at)["present"], fewer.present[at])
+    assert not fewer.complete
 
 
 def test_texts_are_token_ids_and_attributes_go_along():
@@ -77,7 +79,7 @@ def test_a_batch_is_a_copy():
 def test_batches_go_once_through_everything_in_order(size):
     data = make()
     batches = list(data.batches(size))
-    assert all(len(batch["present"]) <= size for batch in batches)
+    assert all(len(batch["x"]["a"]) <= size for batch in batches)
     whole = data.batch(torch.arange(7))
     for name in ("a", "b"):
         assert torch.equal(torch.cat([b["x"][name] for b in batches]), whole["x"][name])

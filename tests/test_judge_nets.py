@@ -31,7 +31,7 @@ def test_shapes_for_images_of_any_size(modality):
 def test_loss_is_the_cross_entropy_in_nats():
     judge = ImageJudge(IMAGE).eval()
     image, label = images(6), torch.arange(6)
-    terms = judge.loss(image, label, step=0, generator=generator())
+    terms = judge.loss(image, label, generator=generator())
     assert next(iter(terms)) == "loss"
     share = judge(image).softmax(-1)[range(6), label]
     assert terms["loss"].item() == pytest.approx(-share.log().mean().item(), rel=1e-5)

@@ -50,7 +50,7 @@ def test_texts_are_shown_greedily_or_drawn_as_often_as_their_probability():
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_model_takes_pictures_and_words(variant):
     vae, x = vae_of(variant), observed()
-    terms = vae.train().loss(x, step=0, generator=rng())
+    terms = vae.train().loss(x, generator=rng())
     terms["loss"].backward()
     for name in vae.names:
         assert any(p.grad is not None and p.grad.any() for p in vae.encoders[name].parameters())

@@ -44,7 +44,6 @@ def test_load_undoes_save(tmp_path, decoder, denoiser):
         decoder_hidden=9,
         alignment=0.5,
         beta=2.0,
-        warmup=3,
         residual=1,
         widths=(4, 6),
         depth=2,

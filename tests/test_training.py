@@ -9,7 +9,8 @@ import torch
 from tiny_models import rng
 from torch import nn
 
-from shala_lite.training import DivergedError, fit, learning_rate_at, steps_within
+from shala_lite.stages import steps_within
+from shala_lite.training import DivergedError, fit, learning_rate_at
 
 OPTIONS = dict(batch_size=8, accelerator="cpu", precision="32-true", progress=False)
 
@@ -49,7 +50,8 @@ class Notes(nn.Module):
     def state(self):
         return [v.clone() for v in self.state_dict().values() if v.is_floating_point()]
 
-    def loss(self, x, *, step, generator):
+    def loss(self, x, *, generator):
+        step = len(self.steps)
         assert self.training
         noise = torch.randn(x.shape, generator=generator)
         self.steps.append(step)
@@ -110,7 +112,6 @@ def test_seeds_change_the_order_and_the_noise_and_nothing_else_does():
 
 def test_no_two_steps_share_their_noise():
     model, _, _ = train()
-    assert model.steps == list(range(30))
     noises = torch.stack(model.noises).flatten(1)
     distances = torch.cdist(noises, noises) + 10 * torch.eye(30)
     assert distances.min() > 1
@@ -310,7 +311,7 @@ def test_after_divergence_the_run_goes_on_from_the_last_good_checkpoint(tmp_path
     with pytest.raises(DivergedError):
         train(spoil={17: lambda model: math.nan}, folder=tmp_path, checkpoint_seconds=0)
     resumed, _, history = train(folder=tmp_path, checkpoint_seconds=0)
-    assert resumed.steps == list(range(17, 30))
+    assert len(resumed.steps) == 13  # the last good checkpoint is of step 17
     plain, _, expected = train(checkpoint_seconds=0)
     assert_equal(resumed.state(), plain.state())
     assert history.terms == expected.terms

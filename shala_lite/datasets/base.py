@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -95,6 +96,11 @@ class MultimodalDataset:
     def device(self) -> torch.device:
         """Where the data live, and where batches come into being."""
         return self.labels.device
+
+    @cached_property
+    def complete(self) -> bool:
+        """Whether every item has all modalities."""
+        return bool(self.present.all())
 
     @property
     def fingerprint(self) -> str:
@@ -197,11 +203,12 @@ class MultimodalDataset:
 
         Returns:
             ``{"x": {name: (B, *shape)}, "present": (B, M) bool}``, on the device where the data
-            live; pixels are floats in [0, 1], token ids int64.
+            live; pixels are floats in [0, 1], token ids int64. Where no item of the data lacks a
+            modality, ``present`` is None: models then need not look, which on a GPU means waiting.
         """
         at = indices.to(self.device)
         x = {name: _ready(seen[at]) for name, seen in self.observations.items()}
-        return {"x": x, "present": self.present[at]}
+        return {"x": x, "present": None if self.complete else self.present[at]}
 
     def batches(self, batch_size: int) -> Iterator[dict[str, Any]]:
         """Every item once, in order, ``batch_size`` at a time; the last batch may be shorter."""

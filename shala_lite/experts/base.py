@@ -35,20 +35,20 @@ class ExpertVAE(MultimodalVAE):
         """Dimensions of z that one modality speaks of."""
         return self.latent_dim
 
-    def experts(self, features: Tensor, present: Tensor) -> DiagonalGaussian:
+    def experts(self, features: Tensor, present: Tensor | None = None) -> DiagonalGaussian:
         """One Gaussian for each item and modality, N(0, I) where it is absent.
 
         Args:
             features: shape (B, M, D).
-            present: shape (B, M) bool.
+            present: shape (B, M) bool; None means all.
 
         Returns:
             Mean and std of shape (B, M, Z).
         """
-        complete, found = bool(present.all()), []
+        found = []
         for index, name in enumerate(self.names):
             h, head = features[:, index], self.heads[name]
-            if complete:
+            if present is None:
                 found.append(mean_and_std(apply_to_few(head, h)))
                 continue
             rows = present[:, index].nonzero()[:, 0]
@@ -62,7 +62,6 @@ class ExpertVAE(MultimodalVAE):
         return DiagonalGaussian(torch.stack(means, 1), torch.stack(stds, 1))
 
 
-def everything(features: dict[str, Tensor], modalities: int) -> Tensor:
-    """The mask that says that every item has all modalities, (B, M) bool."""
-    some = next(iter(features.values()))
-    return some.new_ones(len(some), modalities, dtype=torch.bool)
+def mask_of(present: Tensor | None, features: Tensor) -> Tensor:
+    """The mask (B, M) bool of features (B, M, D): `present`, or all where that is None."""
+    return features.new_ones(features.shape[:2], dtype=torch.bool) if present is None else present

@@ -28,7 +28,7 @@ from shala_lite.distributions import (
     standard_normal_like,
     standard_normal_log_prob,
 )
-from shala_lite.experts.base import ExpertVAE, everything
+from shala_lite.experts.base import ExpertVAE, mask_of
 from shala_lite.modalities import Modality
 
 
@@ -83,11 +83,12 @@ class MMVAEPlus(ExpertVAE):
         every = private.flatten(-2)[..., None, :].expand(*shared.shape[:-1], -1)
         return torch.cat([shared, every], dim=-1)
 
-    def _posterior(self, features: Tensor, present: Tensor) -> GaussianMixture:
+    def _posterior(self, features: Tensor, present: Tensor | None) -> GaussianMixture:
         experts = self.experts(features, present)
         parts = [self.shared_dim, self.private_dim]
         means, stds = experts.mean.split(parts, -1), experts.std.split(parts, -1)
-        weights = present / present.sum(1, keepdim=True)
+        there = mask_of(present, features)
+        weights = there / there.sum(1, keepdim=True)
         return GaussianMixture(self._join(*means), self._join(*stds), weights)
 
     def _objective(
@@ -109,7 +110,6 @@ class MMVAEPlus(ExpertVAE):
         noise = standard_normal_like(private.shape, private, generator)
         mixed = torch.where(own, private, self.log_scale.exp() * noise)
         z_decoded = torch.cat([z[..., :start], mixed.flatten(-2)], dim=-1)
-        whole = everything(features, count) if present is None else present
         wanted = None if present is None else present.expand(*z.shape[:2], -1, -1)
         nats = self.log_likelihoods(x, z_decoded, wanted)  # {name: (K, M, B)}
 
@@ -124,7 +124,7 @@ class MMVAEPlus(ExpertVAE):
 
         ratio = self._weighted(nats) - beta * rate
         bound = ratio.logsumexp(0) - math.log(len(z))
-        weights = (whole / whole.sum(1, keepdim=True)).T
+        weights = q.weights.T
         mean = {name: (weights * some.mean(0)).sum(0) for name, some in nats.items()}
         terms = self._terms(mean, (weights * rate.mean(0)).sum(0).mean(), present)
         return (weights * bound).sum(0).mean(), terms

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from shala_lite.distributions import DiagonalGaussian, GaussianMixture, standard_normal_log_prob
-from shala_lite.experts.base import ExpertVAE
+from shala_lite.experts.base import ExpertVAE, mask_of
 from shala_lite.modalities import Modality
 
 
@@ -40,9 +40,10 @@ class MoE(ExpertVAE):
         self.config |= dict(importance_samples=importance_samples)
         self.importance_samples = importance_samples
 
-    def _posterior(self, features: Tensor, present: Tensor) -> GaussianMixture:
+    def _posterior(self, features: Tensor, present: Tensor | None) -> GaussianMixture:
         experts = self.experts(features, present)
-        weights = present / present.sum(1, keepdim=True)
+        there = mask_of(present, features)
+        weights = there / there.sum(1, keepdim=True)
         return GaussianMixture(experts.mean, experts.std, weights)
 
     def _objective(

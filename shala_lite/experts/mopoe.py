@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from shala_lite.distributions import DiagonalGaussian, GaussianMixture
-from shala_lite.experts.base import ExpertVAE
+from shala_lite.experts.base import ExpertVAE, mask_of
 from shala_lite.modalities import Modality
 from shala_lite.observed import all_subsets
 
@@ -37,7 +37,7 @@ class MoPoE(ExpertVAE):
         super().__init__(modalities, **shared)
         self.register_buffer("subsets", all_subsets(len(self.modalities)), persistent=False)
 
-    def _posterior(self, features: Tensor, present: Tensor) -> GaussianMixture:
+    def _posterior(self, features: Tensor, present: Tensor | None) -> GaussianMixture:
         experts = self.experts(features, present)  # (B, M, Z)
         # sums over the members of each subset are products of matrices, (K, M) with (B, M, Z)
         precision = experts.std.square().reciprocal()
@@ -45,7 +45,8 @@ class MoPoE(ExpertVAE):
         total = members @ precision
         means = (members @ (precision * experts.mean)) / total
         # a subset counts if all of it is present
-        there = ~(self.subsets & ~present[:, None]).any(-1)
+        given = mask_of(present, features)
+        there = ~(self.subsets & ~given[:, None]).any(-1)
         weights = there / there.sum(1, keepdim=True)
         return GaussianMixture(means, total.rsqrt(), weights)
 

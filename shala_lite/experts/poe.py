@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from shala_lite.distributions import DiagonalGaussian, product_of_gaussians
-from shala_lite.experts.base import ExpertVAE, everything
+from shala_lite.experts.base import ExpertVAE, mask_of
 from shala_lite.modalities import Modality
 from shala_lite.observed import draw_subsets
 
@@ -39,8 +39,9 @@ class PoE(ExpertVAE):
         self.config |= dict(subsets=subsets)
         self.subsets = subsets
 
-    def _posterior(self, features: Tensor, present: Tensor) -> DiagonalGaussian:
-        return product_of_gaussians(self.experts(features, present), present, prior=True)
+    def _posterior(self, features: Tensor, present: Tensor | None) -> DiagonalGaussian:
+        experts = self.experts(features, present)
+        return product_of_gaussians(experts, mask_of(present, features), prior=True)
 
     def _objective(
         self,
@@ -53,14 +54,14 @@ class PoE(ExpertVAE):
         some = next(iter(features.values()))
         blank = torch.zeros_like(some)
         stacked = torch.stack([features.get(name, blank) for name in self.names], dim=1)
-        whole = everything(features, len(self.names)) if present is None else present
+        whole = mask_of(present, stacked)
         sets = [whole]
         if self.subsets >= 0:
             alone = torch.eye(len(self.names), dtype=torch.bool, device=some.device)
             sets += [whole & row for row in alone]
             sets += [draw_subsets(whole, 0.0, 0.0, generator) for _ in range(self.subsets)]
         seen = torch.stack(sets)  # (R, B, M)
-        experts = self.experts(stacked, whole)
+        experts = self.experts(stacked, present)
         draws = (len(seen), *experts.mean.shape)
         repeated = DiagonalGaussian(experts.mean.expand(draws), experts.std.expand(draws))
         q = product_of_gaussians(repeated, seen, prior=True)
