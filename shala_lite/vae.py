@@ -171,37 +171,40 @@ class MultimodalVAE(nn.Module):
         return {name: kinds.shown(by_name[name], said, generator) for name, said in decoded}
 
     def log_likelihoods(
-        self, x: dict[str, Tensor], z: Tensor, wanted: Tensor | None = None
+        self, x: dict[str, Tensor], z: Tensor | dict[str, Tensor], wanted: Tensor | None = None
     ) -> dict[str, Tensor]:
         """log p(x_m | z) of every modality in `x`, in nats, {name: (..., B)}.
 
         Args:
             x: {name: (B, *shape)}, pixels in [0, 1] or token ids.
-            z: shape (..., B, Z): one or several draws for each item.
+            z: shape (..., B, Z): one or several draws for each item; or such draws by name, as
+                many for each, where every modality has its own.
             wanted: (..., B, M) bool; the likelihood of what is not wanted is 0. None means all.
         """
-        batch, scale, flat = z.shape[-2], self.likelihood_scale, z.reshape(-1, z.shape[-1])
         at = {name: index for index, name in enumerate(self.names) if name in x}
-        found = {name: flat.new_zeros(len(flat)) for name in at}
+        of = z if isinstance(z, dict) else dict.fromkeys(at, z)
+        scale, (*draws, batch, width) = self.likelihood_scale, of[next(iter(at))].shape
+        flat = {name: of[name].reshape(-1, width) for name in at}
+        found = {name: some.new_zeros(len(some)) for name, some in flat.items()}
         rows: dict[str, Tensor] = {}  # of those modalities that are not wanted everywhere
         if wanted is not None:
             masks = {name: wanted[..., index].reshape(-1) for name, index in at.items()}
             rows = {name: m.nonzero()[:, 0] for name, m in masks.items() if not m.all()}
         inputs = {
-            name: self._decoder_input(flat[rows[name]] if name in rows else flat, index)
+            name: self._decoder_input(flat[name][rows[name]] if name in rows else flat[name], index)
             for name, index in at.items()
         }
         for name, said in self.decoders({name: z_m for name, z_m in inputs.items() if len(z_m)}):
             modality = self.modalities[at[name]]
             if name not in rows:  # draw by draw, since x need not be repeated
-                draws = said.unflatten(0, (-1, batch))
-                each = [kinds.log_likelihood(modality, x[name], draw, scale) for draw in draws]
+                every = said.unflatten(0, (-1, batch))
+                each = [kinds.log_likelihood(modality, x[name], draw, scale) for draw in every]
                 found[name] = torch.cat(each)
                 continue
             seen = x[name][rows[name] % batch]
             nats = kinds.log_likelihood(modality, seen, said, scale)
             found[name] = found[name].index_copy(0, rows[name], nats)
-        return {name: nats.view(z.shape[:-1]) for name, nats in found.items()}
+        return {name: nats.view(*draws, batch) for name, nats in found.items()}
 
     def elbo(
         self,

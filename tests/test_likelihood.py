@@ -45,7 +45,8 @@ class LinearGaussian:
     def log_likelihoods(self, x, z, wanted=None):
         found = {}
         for index, (name, a) in enumerate(zip(NAMES, self.weights())):
-            error = (x[name].flatten(1) - z @ a.T) / NOISE
+            drawn = z[name] if isinstance(z, dict) else z
+            error = (x[name].flatten(1) - drawn @ a.T) / NOISE
             constant = PIXELS * (0.5 * math.log(2 * math.pi) + math.log(NOISE))
             nats = -0.5 * error.square().sum(-1) - constant
             found[name] = nats if wanted is None else torch.where(wanted[..., index], nats, 0)

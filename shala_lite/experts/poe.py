@@ -57,16 +57,24 @@ class PoE(ExpertVAE):
         whole = mask_of(present, stacked)
         sets = [whole]
         if self.subsets >= 0:
-            alone = torch.eye(len(self.names), dtype=torch.bool, device=some.device)
-            sets += [whole & row for row in alone]
+            one = torch.eye(len(self.names), dtype=torch.bool, device=some.device)
+            sets += [whole & row for row in one]
             sets += [draw_subsets(whole, 0.0, 0.0, generator) for _ in range(self.subsets)]
         seen = torch.stack(sets)  # (R, B, M)
         experts = self.experts(stacked, present)
         draws = (len(seen), *experts.mean.shape)
         repeated = DiagonalGaussian(experts.mean.expand(draws), experts.std.expand(draws))
         q = product_of_gaussians(repeated, seen, prior=True)
-        nats = self.log_likelihoods(x, q.sample(generator), seen)  # {name: (R, B)}
+        z, z_of, held = q.sample(generator), {}, {}
+        for index, name in enumerate(self.names):
+            if name in x:  # the sets that can hold it: the whole, itself alone, the random ones
+                alone = [1 + index] if self.subsets >= 0 else []
+                can = [0, *alone, *range(1 + len(self.names), len(seen))]
+                z_of[name] = torch.stack([z[at] for at in can])
+                held[name] = torch.stack([seen[at, :, index] for at in can])
+        nats = self.log_likelihoods(x, z_of)  # {name: (R', B)}
+        nats = {name: torch.where(held[name], each, 0) for name, each in nats.items()}
         kl = q.kl()  # 0 where nothing is seen: the product is the prior then
-        objective = (self._weighted(nats) - beta * kl).sum(0).mean()
+        objective = self._weighted(nats).sum(0).mean() - beta * kl.sum(0).mean()
         of_whole = {name: each[0] for name, each in nats.items()}
         return objective, self._terms(of_whole, kl[0].mean(), present)
