@@ -87,11 +87,14 @@ def stack_features(
                 f"features[{name!r}]: shape {tuple(h.shape)}, expected {(len(some), width)}"
             )
     present = check_present(features, present, names)
-    blank = torch.zeros_like(some)
-    stacked = torch.stack([features.get(name, blank) for name in names], dim=1)
-    if present is None:
-        return stacked, None
-    return torch.where(present[..., None], stacked, 0), present
+    return stacked(features, present, names), present
+
+
+def stacked(features: dict[str, Tensor], present: Tensor | None, names: Sequence[str]) -> Tensor:
+    """As `stack_features`, of what needs no check: features (B, M, D) alone."""
+    blank = torch.zeros_like(next(iter(features.values())))
+    every = torch.stack([features.get(name, blank) for name in names], dim=1)
+    return every if present is None else torch.where(present[..., None], every, 0)
 
 
 def check_observations(

@@ -9,6 +9,7 @@ Models that do, such as those that leave out what is missing, take their steps o
 Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 """
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -60,7 +61,9 @@ class RecordedStep:
         with torch.cuda.stream(side):
             if self.calls == 2:
                 before = torch.cuda.get_sync_debug_mode()
-                torch.cuda.set_sync_debug_mode("error")
+                with warnings.catch_warnings():  # that the mode is a prototype
+                    warnings.simplefilter("ignore")
+                    torch.cuda.set_sync_debug_mode("error")
                 try:
                     shown = self.take(indices)
                 except RuntimeError as error:

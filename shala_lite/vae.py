@@ -23,7 +23,7 @@ from shala_lite.alignment import Alignment
 from shala_lite.banks import make_decoders, make_encoders
 from shala_lite.distributions import Posterior
 from shala_lite.modalities import Modality
-from shala_lite.observed import check_observations, stack_features
+from shala_lite.observed import check_observations, stack_features, stacked
 
 
 class MultimodalVAE(nn.Module):
@@ -238,7 +238,10 @@ class MultimodalVAE(nn.Module):
         Returns:
             The bound, a scalar in nats, and the terms that `_terms` gives.
         """
-        posterior = self.posterior(features, present if given is None else given)
+        if given is None:
+            posterior = self.posterior(features, present)
+        else:  # a mask that was drawn needs no check, and on a GPU no step that waits for one
+            posterior = self._posterior(stacked(features, given, self.names), given)
         z = posterior.sample(generator)
         nats = self.log_likelihoods(x, z, present)
         kl = posterior.rate(z).mean()

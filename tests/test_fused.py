@@ -40,8 +40,8 @@ def test_everything_learns_from_the_loss_whatever_the_fusion(fusion):
 def test_masking_hides_features_from_the_posterior_and_nothing_from_the_decoders():
     vae, x = tiny_vae(masked=1.0), tiny_images()
     seen = []
-    whole = vae.posterior
-    vae.posterior = lambda features, present=None: seen.append(present) or whole(features, present)
+    whole = vae._posterior
+    vae._posterior = lambda features, present: seen.append(present) or whole(features, present)
     terms = vae.loss(x, generator=rng())
     sizes = torch.bincount(torch.cat([seen[0]]).sum(1), minlength=4)
     assert sizes[0] == 0
@@ -54,8 +54,8 @@ def test_masking_hides_features_from_the_posterior_and_nothing_from_the_decoders
 def test_masking_keeps_its_share_whole():
     vae, x = tiny_vae(masked=0.3), {k: v.repeat(200, 1, 1, 1) for k, v in tiny_images().items()}
     seen = []
-    whole = vae.posterior
-    vae.posterior = lambda features, present=None: seen.append(present) or whole(features, present)
+    whole = vae._posterior
+    vae._posterior = lambda features, present: seen.append(present) or whole(features, present)
     vae.loss(x, generator=rng())
     # of the masked, one in three draws all three modalities
     assert (~seen[0].all(1)).float().mean().item() == pytest.approx(0.3 * 2 / 3, abs=0.04)
