@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import perf_counter, process_time
-from typing import Any
 
 import torch
-from torch import Tensor
 
-WARM = 2  # steps of every turn that are not timed: caches, allocators, an optimiser's state
+# Steps of every turn that are not timed: caches, allocators, an optimiser's state, and on a GPU the
+# record of a step.
+WARM = 5 if torch.cuda.is_available() else 2
 
 
 class StepClock:
@@ -49,18 +48,3 @@ class StepClock:
         On a GPU it says nothing of the model.
         """
         return self._per_step(1)
-
-
-class Timed:
-    """Data for `shala_lite.training.fit` that call a clock whenever a batch is asked for."""
-
-    def __init__(self, data: Any, clock: Callable[[], None]) -> None:
-        self.data, self.clock = data, clock
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def batch(self, indices: Tensor) -> dict[str, Any]:
-        """What the data give, and one call of the clock before it."""
-        self.clock()
-        return self.data.batch(indices)

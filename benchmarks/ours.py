@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.clock import Timed
 from benchmarks.settings import LARGEST_BATCH, Settings
 from shala_lite import evaluation, experts
 from shala_lite.datasets import MultimodalDataset
@@ -85,8 +84,9 @@ class Ours:
         """Train for so many steps through `shala_lite.training.fit`."""
         fit(
             self.model,
-            Timed(data, clock) if clock else data,
+            data,
             steps=steps,
+            before_step=clock,
             batch_size=self.settings.batch,
             learning_rate=self.settings.rate,
             seed=self.settings.seed,
@@ -156,8 +156,9 @@ class Ours:
         """Train a diffusion prior for so many steps."""
         fit(
             prior,
-            Timed(latents, clock) if clock else latents,
+            latents,
             steps=steps,
+            before_step=clock,
             seed=self.settings.seed,
             precision="32-true",
             label="prior",

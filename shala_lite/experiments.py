@@ -6,7 +6,7 @@ one that has trained the same stage before it.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -59,10 +59,12 @@ class Experiment:
         run: its parameters name the dataset (`dataset`, `source`, `root`, `train_size`,
             `test_size`), the seed, and the sizes and budgets of each stage (prefixes `judge_`,
             `stage1_`, `stage2_`, `fewstep_`). What is used is noted in its manifest.
+        only: names of the modalities that are read, in that order; None is all.
         changes: override parameters of the run, such as `dataset`, in this experiment alone.
     """
 
-    def __init__(self, run: Run, **changes: Any) -> None:
+    def __init__(self, run: Run, *, only: Sequence[str] | None = None, **changes: Any) -> None:
+        self.only = only
         self.run, self.parameters = run, {**run.parameters, **changes}
         self.seed: int = self.parameters["seed"]
         self.histories: dict[str, History] = {}
@@ -90,7 +92,7 @@ class Experiment:
         # the data are the same for every seed of the models
         data = load_dataset(p["dataset"], split, source=p["source"], root=p["root"], size=size)
         self.run.dataset(data)
-        return data.to(self.device)
+        return (data if self.only is None else data.only(self.only)).to(self.device)
 
     def stage(
         self,

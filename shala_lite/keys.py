@@ -64,5 +64,7 @@ KEYS: dict[str, Key] = {
     "parameters": Key("numbers", "neither"),
     "seconds": Key("s", "lower"),
     "peak_memory_mib": Key("MiB", "lower"),
+    "seconds_exponent": Key("power of M", "lower"),
+    "memory_exponent": Key("power of M", "lower"),
     "items_per_second": Key("items per second", "higher"),
 }

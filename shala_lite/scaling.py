@@ -20,6 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from shala_lite.datasets import MultimodalDataset
+from shala_lite.model import make_vae
+
 COPIES = 4  # of each weight: itself, its gradient, two moments
 MIB = 2**20
 
@@ -108,12 +111,43 @@ def exponent(counts: Sequence[int], costs: Sequence[float]) -> float:
     return above / sum((a - centre) ** 2 for a in x)
 
 
+def step_costs(
+    data: MultimodalDataset, counts: Sequence[int], most: Mapping[str, int], **sizes: Any
+) -> dict[str, dict[int, dict[str, float]]]:
+    """{variant: {M: `step_cost`}} of a step on all items of `data`, through M of its modalities.
+
+    Args:
+        data: of at least as many modalities as the largest M; those that are read are spread
+            evenly over them.
+        counts: every M.
+        most: {variant: the largest M that it is asked for}; variants are names in
+            `model.VARIANTS`.
+        sizes: arguments of the models.
+    """
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    for variant, limit in most.items():
+        for count in (count for count in counts if count <= limit):
+            some = data.only(spread([m.name for m in data.modalities], count))
+            model = make_vae(variant, some.modalities, **sizes).to(data.device)
+            cost = step_cost(model, some.batch(torch.arange(len(some))))
+            found.setdefault(variant, {})[count] = cost
+    return found
+
+
+def spread(names: Sequence[str], count: int) -> list[str]:
+    """`count` of the names, evenly spread from the first one on.
+
+    Raises:
+        ValueError: a count that is not between 1 and the number of names.
+    """
+    if not 1 <= count <= len(names):
+        raise ValueError(f"count: {count}, expected 1 to {len(names)}")
+    return [names[at * len(names) // count] for at in range(count)]
+
+
 def growth(costs: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
-    """How the costs {M: `step_cost`} grow: exponents, and millions of parameters at both ends."""
-    counts, least, most = list(costs), costs[min(costs)], costs[max(costs)]
-    found = {
-        f"exponent of {name}": exponent(counts, [own[key] for own in costs.values()])
+    """How the costs {M: `step_cost`} grow: `seconds_exponent`, `memory_exponent`."""
+    return {
+        f"{name}_exponent": exponent(list(costs), [own[key] for own in costs.values()])
         for name, key in (("seconds", "seconds"), ("memory", "memory_mib"))
     }
-    found["parameters, fewest"] = least["parameters"] / 1e6
-    return found | {"parameters, most": most["parameters"] / 1e6}

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -124,6 +124,7 @@ def fit(
     checkpoint_seconds: float = 30.0,
     label: str = "training",
     progress: bool = True,
+    before_step: Callable[[], None] | None = None,
 ) -> History:
     """Train `model` in place and leave it in evaluation mode on the device it was trained on.
 
@@ -145,6 +146,7 @@ def fit(
             the history; 0 is one at each of them.
         label: name on the progress bar.
         progress: whether to show it.
+        before_step: called at every step before anything else.
 
     Raises:
         ValueError: an argument out of range, or a checkpoint of another run in `folder`.
@@ -229,6 +231,8 @@ def fit(
         total=steps, initial=start, desc=label, disable=not progress, mininterval=1.0, leave=False
     )
     for step in range(start, steps):
+        if before_step:
+            before_step()
         rate, noise = learning_rate_at(step, steps, learning_rate), _mix(seed, "step", step)
         for group in optimizer.param_groups:
             group["lr"] = group["lr"].fill_(rate) if on_gpu else rate

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tiny_models import tiny_dataset
 from torch import nn
 
 from shala_lite import scaling
@@ -65,9 +66,33 @@ def test_a_step_takes_time_and_trains():
         scaling.step_cost(model, {"x": torch.ones(4, 8)}, repeats=0)
 
 
-def test_growth_is_told_by_exponents_and_both_ends():
+def test_growth_is_told_by_exponents():
     costs = {m: {"seconds": 0.1 * m, "memory_mib": m**2, "parameters": 1e6 * m} for m in (8, 2, 4)}
     found = scaling.growth(costs)
-    assert found["exponent of seconds"] == pytest.approx(1)
-    assert found["exponent of memory"] == pytest.approx(2)
-    assert (found["parameters, fewest"], found["parameters, most"]) == (2, 8)
+    assert found == {
+        "seconds_exponent": pytest.approx(1),
+        "memory_exponent": pytest.approx(2),
+    }
+
+
+def test_a_few_names_are_evenly_spread_from_the_first_one_on():
+    names = [f"{at}" for at in range(16)]
+    assert scaling.spread(names, 4) == ["0", "4", "8", "12"]
+    assert scaling.spread(names, 16) == names
+    assert scaling.spread(names, 3) == ["0", "5", "10"]
+    for count in (0, 17):
+        with pytest.raises(ValueError, match=f"count: {count}, expected 1 to 16"):
+            scaling.spread(names, count)
+
+
+def test_costs_are_asked_for_as_far_as_each_variant_goes():
+    data = tiny_dataset(4, names="abcdefgh", shape=(1, 8, 8))
+    sizes = dict(latent_dim=4, feature_dim=5, hidden=6, widths=(3, 4), depth=2)
+    costs = scaling.step_costs(data, [2, 4, 8], {"concat": 8, "mopoe": 4}, **sizes)
+    assert {name: list(own) for name, own in costs.items()} == {
+        "concat": [2, 4, 8],
+        "mopoe": [2, 4],
+    }
+    numbers = [own["parameters"] for own in costs["concat"].values()]
+    # encoders and decoders, and the first layer of the fusion: linear in M
+    assert numbers[2] - numbers[1] == 2 * (numbers[1] - numbers[0])

@@ -155,7 +155,8 @@ def rewrite(root, **changes):
 
 def test_real_views_follow_the_cameras_that_were_asked_for(root):
     manifest = manifest_of(root)
-    assert shapenet.real_rig(root) == RIG
+    assert shapenet.rig_of("real", root) == RIG
+    assert shapenet.rig_of("embedded", root) == shapenet.RIGS["shapenet"]
     for split in SPLITS:
         data = real(root, split)
         assert [m.name for m in data.modalities] == ["view00", "view01", "view02"]

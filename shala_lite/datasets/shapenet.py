@@ -159,8 +159,10 @@ def real(
     )
 
 
-def real_rig(root: Path, name: str = "shapenet") -> Rig:
-    """The cameras of the real data under ``root``; raises as ``real``."""
+def rig_of(source: str, root: Path, name: str = "shapenet") -> Rig:
+    """The cameras: of ``RIGS``, or of the ``real`` data under ``root``; raises as ``real``."""
+    if source == "embedded":
+        return RIGS[name]
     return Rig(**read_manifest(root / arrays(name), root)["rig"])
 
 
