@@ -93,9 +93,9 @@ def steps_within(model: nn.Module, data: Batches, budget: Mapping[str, Any], fol
     taken(4)  # memory, caches, threads
     steps = 16
     half, whole = taken(8), taken(16)
-    while whole < 0.02 * budget["seconds"] or whole <= half:
+    # what a training takes once, whatever its length, is in both and drops out
+    while whole - half < 0.01 * budget["seconds"]:
         steps, half, whole = 2 * steps, whole, taken(2 * steps)
-    # what a training takes once, whatever its length, is in both halves and drops out
     each = (whole - half) / (steps / 2)
     steps = max(1, round(budget["seconds"] / each))
     note.write_text(json.dumps(steps))
