@@ -90,14 +90,14 @@ def steps_within(model: nn.Module, data: Batches, budget: Mapping[str, Any], fol
         fit(trial, data, steps=steps, **options)
         return _seconds() - began
 
-    taken(4)  # memory, caches, threads
-    steps = 16
-    half, whole = taken(8), taken(16)
+    half = 8 if torch.cuda.is_available() else 2  # a GPU records its step in the first four
+    taken(half)  # memory, caches, threads
+    before, after = taken(half), taken(2 * half)
     # what a training takes once, whatever its length, is in both and drops out
-    while whole - half < 0.01 * budget["seconds"]:
-        steps, half, whole = 2 * steps, whole, taken(2 * steps)
-    each = (whole - half) / (steps / 2)
-    steps = max(1, round(budget["seconds"] / each))
+    while after - before < 0.01 * budget["seconds"]:
+        half *= 2
+        before, after = after, taken(2 * half)
+    steps = max(1, round(budget["seconds"] * half / (after - before)))
     note.write_text(json.dumps(steps))
     return steps
 
