@@ -9,6 +9,7 @@ import torch
 from tiny_models import rng
 from torch import nn
 
+from shala_lite import stages
 from shala_lite.stages import steps_within
 from shala_lite.training import DivergedError, fit, learning_rate_at
 
@@ -360,3 +361,20 @@ def test_more_time_is_more_steps(tmp_path):
         counts.append(steps_within(Notes(), Rows(), budget, folder))
     # a hundred times the time; the machine has its moods
     assert 10 * counts[0] < counts[1] < 1000 * counts[0]
+
+
+@pytest.mark.parametrize("overhead", [0.0, 3.0])
+def test_what_a_training_takes_once_is_not_a_step(tmp_path, monkeypatch, overhead):
+    """Recording a step on a GPU takes as long as many steps, and a budget may be short."""
+    now, asked = [0.0], []
+
+    def fit(model, data, *, steps, **options):
+        asked.append(steps)
+        now[0] += overhead + 0.01 * steps
+
+    monkeypatch.setattr(stages, "fit", fit)
+    monkeypatch.setattr(stages, "_seconds", lambda: now[0])
+    budget = {"seconds": 50.0, "batch": 8, "rate": 1e-3}
+    assert steps_within(Notes(), Rows(), budget, tmp_path) == 5000
+    # the trial that decides is long enough to be told from a clock's noise
+    assert 0.01 * (asked[-1] - asked[-2]) >= 0.01 * budget["seconds"]
