@@ -66,5 +66,6 @@ KEYS: dict[str, Key] = {
     "peak_memory_mib": Key("MiB", "lower"),
     "seconds_exponent": Key("power of M", "lower"),
     "memory_exponent": Key("power of M", "lower"),
+    "parameters_exponent": Key("power of M", "lower"),
     "items_per_second": Key("items per second", "higher"),
 }

@@ -146,8 +146,9 @@ def spread(names: Sequence[str], count: int) -> list[str]:
 
 
 def growth(costs: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
-    """How the costs {M: `step_cost`} grow: `seconds_exponent`, `memory_exponent`."""
+    """How the costs {M: `step_cost`} grow: the `exponent` of seconds, memory and parameters."""
+    keys = {"seconds": "seconds", "memory": "memory_mib", "parameters": "parameters"}
     return {
         f"{name}_exponent": exponent(list(costs), [own[key] for own in costs.values()])
-        for name, key in (("seconds", "seconds"), ("memory", "memory_mib"))
+        for name, key in keys.items()
     }

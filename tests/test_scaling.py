@@ -72,6 +72,7 @@ def test_growth_is_told_by_exponents():
     assert found == {
         "seconds_exponent": pytest.approx(1),
         "memory_exponent": pytest.approx(2),
+        "parameters_exponent": pytest.approx(1),
     }
 
 
