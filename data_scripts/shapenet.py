@@ -2,6 +2,7 @@
 
     python -m data_scripts.shapenet --from DIR                 # 16 views, 32x32 pixels
     python -m data_scripts.shapenet --from DIR --views 32      # for "shapenet_32"
+    python -m data_scripts.shapenet --from DIR --side 64       # for "shapenet_64px"
 
 ``DIR`` holds ShapeNetCore, whose terms do not allow to pass it on, or other meshes: see
 ``shapenet_meshes``. Their views become arrays in ``shapenet_arrays/``, a file for each split. A run
@@ -40,7 +41,8 @@ TOLD = 5  # names in a line of the report
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit status is 0 where the data are ready."""
     options = _parser().parse_args(arguments)
-    name = "shapenet_32" if options.views == 32 else "shapenet"
+    fine = "shapenet_64px" if options.side == 64 else "shapenet"
+    name = "shapenet_32" if options.views == 32 else fine
 
     def prepared(root: Path) -> list[str]:
         rig = Rig(options.views, options.elevation, options.side)

@@ -162,6 +162,12 @@ def test_thirty_two_views_have_a_place_of_their_own(local, tmp_path):
     assert (many.name, len(many.modalities)) == ("shapenet_32", 32)
 
 
+def test_larger_pictures_have_a_place_of_their_own(local, tmp_path):
+    root = tmp_path / "root"
+    assert run(root, "--from", local, "--side", "64") == 0
+    assert real(root, name="shapenet_64px").modalities[0].shape == (4, 64, 64)
+
+
 # Colours
 
 

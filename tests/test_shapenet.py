@@ -105,6 +105,15 @@ def test_thirty_two_views_are_of_the_same_objects():
         assert ((x.int() - y.int()).abs().amax(1) > 1).float().mean() < 0.01
 
 
+def test_larger_pictures_are_of_the_same_objects_from_the_same_sides():
+    few, fine = (load_dataset(name, "test", size=2) for name in ("shapenet", "shapenet_64px"))
+    assert fine.modalities[0].shape == (4, 64, 64)
+    assert len(fine.modalities) == 16
+    for name, x in few.observations.items():
+        smaller = torch.nn.functional.avg_pool2d(fine.observations[name].float(), 2)
+        assert (smaller - x.float()).abs().mean() < 3
+
+
 def test_batches_of_some_views_come_from_the_mapped_file_alone():
     data = load_dataset("shapenet", "val", size=6)
     x = data.observations["view05"]
@@ -193,7 +202,10 @@ def test_real_arrays_are_mapped(root):
     assert data.batch(torch.tensor([1]))["x"]["view02"].shape == (1, 4, 12, 12)
 
 
-@pytest.mark.parametrize(("name", "extra"), [("shapenet", ""), ("shapenet_32", " --views 32")])
+@pytest.mark.parametrize(
+    ("name", "extra"),
+    [("shapenet", ""), ("shapenet_32", " --views 32"), ("shapenet_64px", " --side 64")],
+)
 def test_missing_data_say_how_to_prepare_them(tmp_path, name, extra):
     nowhere = tmp_path / "nowhere"
     with pytest.raises(FileNotFoundError) as caught:

@@ -20,7 +20,8 @@ DATASETS: dict[str, Any] = {
     "mst": mst,
     "cub": cub,
     "shapenet": shapenet,
-    "shapenet_32": shapenet.ThirtyTwo,
+    "shapenet_32": shapenet.variant("shapenet_32"),
+    "shapenet_64px": shapenet.variant("shapenet_64px"),
 }
 SPLITS = ("train", "val", "test")
 SOURCES = ("embedded", "real")
@@ -40,7 +41,8 @@ def load_dataset(
     Args:
         name: which data set: ``polymnist``, or ``polymnist_frames``, which adds coloured frames;
             ``mst``, handwritten digits, street numbers and words; ``cub``, birds and sentences;
-            ``shapenet``, objects from 16 azimuths, and ``shapenet_32``, from 32.
+            ``shapenet``, objects from 16 azimuths, ``shapenet_32``, from 32, and
+            ``shapenet_64px``, from 16 at 64x64.
         split: ``train``, ``val`` (every choice is made on it) or ``test`` (scored once).
         source: ``embedded`` needs no file and no network; ``real`` reads what
             ``data_scripts`` prepared under ``root``.

@@ -10,7 +10,7 @@ are meshes that ``data_scripts/shapenet.py`` rendered: ``{split}_views.npy`` uin
 (N, M, 4, side, side), and ``shapenet.json`` with their sha256, cameras, names, labels and families.
 
 Both are mapped from their files, so that they may be larger than memory. ``shapenet_32`` shows the
-same embedded objects from twice as many azimuths.
+same embedded objects from twice as many azimuths, ``shapenet_64px`` in pictures twice as wide.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ from .base import MultimodalDataset
 from .cameras import Rig
 from .views import FINE, ordered, render
 
-RIGS = {"shapenet": Rig(), "shapenet_32": Rig(views=32)}  # embedded
+RIGS = {"shapenet": Rig(), "shapenet_32": Rig(views=32), "shapenet_64px": Rig(side=64)}
 SIZES = {"train": 2_000, "val": 300, "test": 600}  # embedded
 LABEL = "category"  # the attribute that is the class of an embedded object
 MANIFEST = "shapenet.json"  # beside the arrays; written last
@@ -175,10 +176,11 @@ def read_manifest(folder: Path, root: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     if not path.is_file():
-        more = " --views 32" if folder.name == arrays("shapenet_32") else ""
+        more = {arrays("shapenet_32"): " --views 32", arrays("shapenet_64px"): " --side 64"}
         raise FileNotFoundError(
             f"no real views under {root}: {path} is not there. Prepare it with "
-            f"`python -m data_scripts.shapenet --from DIR --root {root}{more}`, "
+            f"`python -m data_scripts.shapenet --from DIR --root {root}"
+            f"{more.get(folder.name, '')}`, "
             "or name a folder that has it with root= or $SHALA_DATA"
         )
     try:
@@ -214,8 +216,6 @@ def _views(pixels: NDArray[np.uint8]) -> dict[str, Any]:
     }
 
 
-class ThirtyTwo:
-    """``shapenet_32``, with the functions of a data set's module."""
-
-    embedded = staticmethod(partial(embedded, name="shapenet_32"))
-    real = staticmethod(partial(real, name="shapenet_32"))
+def variant(name: str) -> SimpleNamespace:
+    """Another of ``RIGS``, with the functions of a data set's module."""
+    return SimpleNamespace(embedded=partial(embedded, name=name), real=partial(real, name=name))
