@@ -4,7 +4,7 @@ r"""MVAE: the posterior is a product of the experts and the prior.
     objective = ELBO(x_1, ..., x_M) + sum_m ELBO(x_m) + sum_{i <= k} ELBO(x_S_i)
                                                                      (sub-sampled training)
 
-S_1, ..., S_k are random subsets, drawn anew for every item. Each bound decodes only what its
+S_1, ..., S_k are random subsets, drawn anew for every item. Each bound counts only what its
 posterior has seen. Experts multiply, so the surest one decides; one that is missing is left out.
 
 Source: Wu and Goodman 2018, arXiv 1802.05335.
