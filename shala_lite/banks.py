@@ -11,7 +11,6 @@ Both forms have one interface: a dictionary in, a dictionary out, and `bank[name
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +18,8 @@ from torch import Tensor, nn
 
 from shala_lite.kinds import make_decoder, make_encoder, prepared
 from shala_lite.modalities import Modality
-from shala_lite.nets import apply_to_few
+from shala_lite.nets import apply_to_few, enough_rows
+from shala_lite.text_nets import TextDecoder
 
 VIEW_DIM = 16  # numbers in e_m
 
@@ -105,17 +105,45 @@ class Decoders(nn.Module):
             {n: make_decoder(m, inputs, config) for n, m in self.modalities.items()}
         )
 
-    def __getitem__(self, name: str) -> Callable[[Tensor], Tensor]:
-        """The decoder of one modality, from (B, inputs) to what it says, (B, ...)."""
+    def _groups(self, z: Mapping[str, Tensor]) -> Iterator[tuple[nn.Module, list[str], Tensor]]:
+        """Each net, the names that it serves, and their rows of `z`, one below the other."""
+        for name, rows in z.items():
+            yield self.nets[name], [name], rows
+
+    def __getitem__(self, name: str) -> Callable[..., Tensor]:
+        """The decoder of one modality, from (B, inputs) to what it says, (B, ...).
+
+        That of a text also takes the token ids (B, L) that it is asked about.
+        """
         return self.nets[name]
 
-    def forward(self, z: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    def forward(
+        self, z: Mapping[str, Tensor], ids: Mapping[str, Tensor] | None = None
+    ) -> Iterator[tuple[str, Tensor]]:
         """Name and decoded rows, of each modality in `z`, {name: (B_m, inputs)}, none empty.
 
         One after the other, so that without gradients no more than one need be held.
+
+        Args:
+            z: see above.
+            ids: {name: (B_m, L)}, of each text in `z` the tokens whose likelihood is asked.
         """
-        for name, rows in z.items():
-            yield name, apply_to_few(self.nets[name], rows)
+        for net, names, rows in self._groups(z):
+            told = [torch.cat([ids[name] for name in names])] if ids and names[0] in ids else []
+            said = apply_to_few(net, rows, *told)
+            yield from zip(names, said.split([len(z[name]) for name in names]))
+
+    def shown(
+        self, z: Mapping[str, Tensor], generator: torch.Generator | None = None
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Name and observations (B_m, *shape) of each modality in `z`, as `forward`.
+
+        Of images the mean; texts are written, greedily or, with a `generator`, drawn.
+        """
+        for net, names, rows in self._groups(z):
+            with enough_rows(net, rows):
+                seen = net.write(rows, generator) if isinstance(net, TextDecoder) else net(rows)
+            yield from zip(names, seen.split([len(z[name]) for name in names]))
 
 
 def _alike(modalities: Mapping[str, Modality]) -> dict[str, list[str]]:
@@ -176,7 +204,7 @@ class SharedEncoders(Encoders):
 
     def __getitem__(self, name: str) -> Callable[[Tensor], Tensor]:
         """The encoder of one modality, from x_m (B, *shape) to h_m (B, D)."""
-        return partial(_one, self._encoded, name)
+        return lambda rows: dict(self._encoded({name: rows}))[name]
 
 
 class SharedDecoders(Decoders):
@@ -192,21 +220,16 @@ class SharedDecoders(Decoders):
         )
         self.views = _Views([*self.modalities])
 
-    def __getitem__(self, name: str) -> Callable[[Tensor], Tensor]:
-        """The decoder of one modality, from (B, inputs) to what it says, (B, ...)."""
-        return partial(_one, self.forward, name)
+    def __getitem__(self, name: str) -> Callable[..., Tensor]:
+        """The decoder of one modality, as of `Decoders`."""
 
-    def forward(self, z: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """Name and decoded rows, of each modality in `z`: see `Decoders.forward`."""
+        def decoder(rows: Tensor, ids: Tensor | None = None) -> Tensor:
+            return dict(self({name: rows}, {} if ids is None else {name: ids}))[name]
+
+        return decoder
+
+    def _groups(self, z: Mapping[str, Tensor]) -> Iterator[tuple[nn.Module, list[str], Tensor]]:
         for first, names in self.groups.items():
             some = {name: z[name] for name in names if name in z}
             if some:
-                decoded = apply_to_few(self.nets[first], self.views.beside(some))
-                yield from zip(some, decoded.split([len(rows) for rows in some.values()]))
-
-
-def _one(
-    of_all: Callable[[dict[str, Tensor]], Iterator[tuple[str, Tensor]]], name: str, rows: Tensor
-) -> Tensor:
-    """One modality's output of a function of all."""
-    return dict(of_all({name: rows}))[name]
+                yield self.nets[first], [*some], self.views.beside(some)

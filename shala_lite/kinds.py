@@ -1,13 +1,12 @@
-r"""What depends on the kind of a modality: its nets, its likelihood, and what is shown of it.
+r"""What depends on the kind of a modality: its nets and its likelihood.
 
 image   log p(x | z) = sum over pixels of log Laplace(x; mean(z), b)                    [nats]
-text    log p(x | z) = sum over positions of log softmax(logits(z))[x]                  [nats]
+text    log p(x | z) = sum over positions of log softmax(logits(z, x before))[x]        [nats]
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from shala_lite.distributions import categorical_log_likelihood, laplace_log_likelihood
@@ -15,7 +14,7 @@ from shala_lite.modalities import Modality
 from shala_lite.nets import ImageDecoder, ImageEncoder, LayeredDecoder, PaletteDecoder
 from shala_lite.text_nets import TextDecoder, TextEncoder
 
-DECODERS = ("convolutional", "layered", "palette")
+DECODERS = ("convolutional", "layered", "palette")  # of images
 
 
 def make_encoder(modality: Modality, config: dict[str, Any]) -> nn.Module:
@@ -73,18 +72,3 @@ def log_likelihood(modality: Modality, x: Tensor, decoded: Tensor, scale: float)
     if modality.kind == "text":
         return categorical_log_likelihood(x, decoded)
     return laplace_log_likelihood(x, decoded, scale)
-
-
-def shown(modality: Modality, decoded: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """The observation (B, *shape) that a decoder's output stands for.
-
-    The mean of an image. Of a text the most likely token at every position, or with a `generator`
-    one that is drawn.
-    """
-    if modality.kind == "image":
-        return decoded
-    if generator is None:
-        return decoded.argmax(-1)
-    chances = decoded.softmax(-1).flatten(0, -2).to(generator.device)
-    drawn = torch.multinomial(chances, 1, generator=generator)
-    return drawn.view(decoded.shape[:-1]).to(decoded.device)

@@ -8,7 +8,8 @@ hidden layer is normalised.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -56,15 +57,23 @@ def linear_layers(inputs: int, outputs: int, depth: int, hidden: int) -> nn.Sequ
     return nn.Sequential(*layers, nn.Linear(inputs, outputs))
 
 
-def apply_to_few(net: nn.Module, inputs: Tensor) -> Tensor:
-    """`net(inputs)`; one row alone has no batch statistics, so the net uses its running ones."""
-    if not net.training or len(inputs) > 1:
-        return net(inputs)
+@contextmanager
+def enough_rows(net: nn.Module, rows: Tensor) -> Iterator[None]:
+    """One row alone has no batch statistics; for it, a net in training uses its running ones."""
+    if not net.training or len(rows) > 1:
+        yield
+        return
     net.eval()
     try:
-        return net(inputs)
+        yield
     finally:
         net.train()
+
+
+def apply_to_few(net: nn.Module, rows: Tensor, *others: Tensor) -> Tensor:
+    """`net(rows, *others)`, however few the rows are: see `enough_rows`."""
+    with enough_rows(net, rows):
+        return net(rows, *others)
 
 
 class Residual(nn.Module):

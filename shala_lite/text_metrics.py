@@ -10,6 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .agreement import total_variation
+
 
 def word_match(texts: Sequence[str], expected: Sequence[str]) -> float:
     """Share of texts that are the expected ones, letter for letter, but for blanks around them.
@@ -41,23 +43,24 @@ def token_accuracy(ids: Tensor, expected: Tensor) -> float:
     return (ids == expected)[counted].double().mean().item()
 
 
-def offset_shares(offsets: Tensor, room: Tensor, places: int) -> tuple[Tensor, Tensor]:
-    """How often texts begin at each place, and how often they would at a uniformly random one.
+def offset_distance(offsets: Tensor, room: Tensor) -> float:
+    """Total variation between the places where texts begin and those drawn uniformly.
 
     Args:
         offsets: (N,), blanks before each text.
         room: (N,), the largest offset that each text's length allows.
-        places: how many places there are.
 
     Returns:
-        Shares found and shares expected, each (places,).
+        0 where every offset that fits is as frequent as the others; 1 where there are no texts.
 
     Raises:
         ValueError: an offset beyond its room.
     """
     if (offsets < 0).any() or (offsets > room).any():
         raise ValueError("offsets: some below 0 or beyond their room")
-    at = torch.arange(places, device=offsets.device)
+    if not len(offsets):
+        return 1.0
+    at = torch.arange(int(room.max()) + 1, device=offsets.device)
     found = (offsets[:, None] == at).double().mean(0)
     fits = (at <= room[:, None]).double()
-    return found, (fits / fits.sum(1, keepdim=True)).mean(0)
+    return total_variation(found, (fits / fits.sum(1, keepdim=True)).mean(0)).item()

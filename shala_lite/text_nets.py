@@ -1,11 +1,17 @@
-"""Encoder and decoder of a text: convolutions along its tokens.
+r"""Encoder and decoder of a text: convolutions along its tokens.
 
-The decoder says for every position which token stands there, each independently given z: what the
-positions must agree on, z has to carry.
+    log p(y | z) = sum_l log p(y_l | z, y_1, ..., y_{l-1})                              [nats]
+
+The decoder is autoregressive: a position knows what was written before it. Otherwise z would have
+to carry whatever the positions must agree on, and where it lies between two texts, what comes out
+would be neither (`text_probes` shows it).
+
+Source: causal convolutions as in WaveNet, van den Oord et al. 2016.
 """
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from shala_lite.modalities import Modality
@@ -24,10 +30,6 @@ def _text_length(modality: Modality, width: int) -> int:
     return modality.shape[0]
 
 
-def _tokens(modality: Modality) -> int:
-    return len(modality.vocabulary or ())
-
-
 class TextEncoder(nn.Module):
     """Token ids (B, L) to a deterministic feature h of shape (B, D).
 
@@ -40,7 +42,7 @@ class TextEncoder(nn.Module):
     def __init__(self, modality: Modality, feature_dim: int, width: int) -> None:
         super().__init__()
         length = _text_length(modality, width)
-        self.embedding = nn.Embedding(_tokens(modality), width)
+        self.embedding = nn.Embedding(len(modality.vocabulary or ()), width)
         layers: list[nn.Module] = [nn.Conv1d(width, width, 3, padding=1, bias=False)]
         layers += [nn.BatchNorm1d(width), nn.SiLU()]
         while length > SHORTEST:
@@ -56,18 +58,30 @@ class TextEncoder(nn.Module):
         return self.head(self.convolutions(self.embedding(x).mT).flatten(1))
 
 
+def chosen(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Tokens (...) out of logits (..., V): the likeliest, or drawn where there is a generator."""
+    if generator is None:
+        return logits.argmax(-1)
+    chances = logits.softmax(-1).flatten(0, -2).to(generator.device)
+    drawn = torch.multinomial(chances, 1, generator=generator)
+    return drawn.view(logits.shape[:-1]).to(logits.device)
+
+
 class TextDecoder(nn.Module):
-    """Latent z of shape (B, Z) to logits (B, L, V) of the token at every position.
+    """Latent z, and the tokens before a position, to logits of the token at that position.
+
+    Two causal convolutions read the tokens before, the last seven of them. What they say and what
+    z says is mixed at each position.
 
     Args:
         modality: of kind `text`, with V tokens.
         latent_dim: Z.
-        width: channels.
+        width: channels; a token is embedded in as many numbers.
     """
 
     def __init__(self, modality: Modality, latent_dim: int, width: int) -> None:
         super().__init__()
-        self.length = _text_length(modality, width)
+        self.length, self.tokens = _text_length(modality, width), len(modality.vocabulary or ())
         doublings = max(0, math.ceil(math.log2(self.length / SHORTEST)))
         self.start = (width, math.ceil(self.length / 2**doublings))
         size = math.prod(self.start)
@@ -82,11 +96,42 @@ class TextDecoder(nn.Module):
             )
             for _ in range(doublings)
         )
-        self.last = nn.Conv1d(width, _tokens(modality), 3, padding=1)
+        self.embedding = nn.Embedding(self.tokens + 1, width)  # the last stands before the text
+        layers: list[nn.Module] = []
+        for dilation in (1, 2):
+            layers += [nn.ConstantPad1d((2 * dilation, 0), 0.0)]
+            layers += [nn.Conv1d(width, width, 3, dilation=dilation, bias=False)]
+            layers += [nn.BatchNorm1d(width), nn.SiLU()]
+        self.before = nn.Sequential(*layers)
+        self.last: nn.Module = nn.Sequential(
+            nn.Conv1d(2 * width, width, 1, bias=False),
+            nn.BatchNorm1d(width),
+            nn.SiLU(),
+            nn.Conv1d(width, self.tokens, 1),
+        )
 
-    def forward(self, z: Tensor) -> Tensor:
+    def context(self, z: Tensor) -> Tensor:
+        """What z (B, Z) says about each position, (B, width, L)."""
         hidden = self.head(z).unflatten(1, self.start)
         for layer in self.doublings:
             # each position becomes two: half of its channels are for either
             hidden = layer(hidden).unflatten(1, (-1, 2)).transpose(2, 3).flatten(2)
-        return self.last(hidden)[..., : self.length].mT.float()
+        return hidden[..., : self.length]
+
+    def logits(self, context: Tensor, ids: Tensor) -> Tensor:
+        """Logits (B, L, V) given `context` (B, width, L) and, at l, `ids` (B, L) before l."""
+        known = nn.functional.pad(ids[:, :-1], (1, 0), value=self.tokens)
+        before = self.before(self.embedding(known).mT)
+        return self.last(torch.cat([context, before.to(context.dtype)], 1)).mT.float()
+
+    def forward(self, z: Tensor, ids: Tensor) -> Tensor:
+        """Logits (B, L, V) of the tokens `ids` (B, L), given z (B, Z) and those before each."""
+        return self.logits(self.context(z), ids)
+
+    def write(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """A text (B, L) for each z (B, Z), from left to right: greedy, or each token drawn."""
+        context = self.context(z)
+        ids = torch.zeros(len(z), self.length, dtype=torch.long, device=z.device)
+        for at in range(self.length):
+            ids[:, at] = chosen(self.logits(context, ids)[:, at], generator)
+        return ids

@@ -12,6 +12,7 @@ combine those.
 Source: Kingma and Welling 2014; beta as in Higgins et al. 2017.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -166,9 +167,7 @@ class MultimodalVAE(nn.Module):
         one that is drawn where there is a `generator`.
         """
         inputs = {name: self._decoder_input(z, at) for at, name in enumerate(self.names)}
-        by_name = dict(zip(self.names, self.modalities))
-        decoded = self.decoders(inputs)
-        return {name: kinds.shown(by_name[name], said, generator) for name, said in decoded}
+        return dict(self.decoders.shown(inputs, generator))
 
     def log_likelihoods(
         self, x: dict[str, Tensor], z: Tensor | dict[str, Tensor], wanted: Tensor | None = None
@@ -194,9 +193,15 @@ class MultimodalVAE(nn.Module):
             name: self._decoder_input(flat[name][rows[name]] if name in rows else flat[name], index)
             for name, index in at.items()
         }
-        for name, said in self.decoders({name: z_m for name, z_m in inputs.items() if len(z_m)}):
+        inputs = {name: z_m for name, z_m in inputs.items() if len(z_m)}
+        texts = {
+            n: x[n][rows[n] % batch] if n in rows else x[n].repeat(math.prod(draws), 1)
+            for n in inputs
+            if self.modalities[at[n]].kind == "text"
+        }
+        for name, said in self.decoders(inputs, texts):
             modality = self.modalities[at[name]]
-            if name not in rows:  # draw by draw, since x need not be repeated
+            if name not in rows:  # draw by draw, since pixels need not be repeated
                 every = said.unflatten(0, (-1, batch))
                 each = [kinds.log_likelihood(modality, x[name], draw, scale) for draw in every]
                 found[name] = torch.cat(each)

@@ -47,8 +47,8 @@ JUDGING = [
     "likelihood",
     "probes",
     "evaluation",
-    "text_metrics",
     "agreement",
+    "text_metrics",
     "stress",
     "attribute_judges",
     "retrieval",
@@ -72,7 +72,7 @@ BOOKKEEPING = [
     "__main__",
 ]
 # What ties all of it together for the chapters, and is imported by nothing below.
-TOP = ["report", "scaling", "stages", "experiments", "more_judges", "view_scaling"]
+TOP = ["report", "scaling", "stages", "text_probes", "experiments", "more_judges", "view_scaling"]
 # Modules that import only what stands here, whatever their place in the flow. Pictures are drawn
 # from arrays, and training knows neither models nor data.
 ONLY = {

@@ -59,11 +59,20 @@ def test_all_at_once_is_one_after_the_other(shared):
         assert found[name].shape == (6, 12)
         torch.testing.assert_close(found[name], bank[name](x[name]), atol=1e-5, rtol=1e-4)
     bank = decoders(shared).eval()
-    said = dict(bank(dict.fromkeys(NAMES, z)))
-    assert set(said) == set(NAMES)
+    asked = {"word": x["word"]}
+    said, shown = (
+        dict(bank(dict.fromkeys(NAMES, z), asked)),
+        dict(bank.shown(dict.fromkeys(NAMES, z))),
+    )
+    assert set(said) == set(shown) == set(NAMES)
     for m in MODALITIES:
         assert said[m.name].shape[:-1] == (6, *m.shape)[: said[m.name].ndim - 1]
-        torch.testing.assert_close(said[m.name], bank[m.name](z), atol=1e-5, rtol=1e-4)
+        assert shown[m.name].shape == (6, *m.shape)
+        told = [asked[m.name]] if m.name in asked else []
+        torch.testing.assert_close(said[m.name], bank[m.name](z, *told), atol=1e-5, rtol=1e-4)
+    assert torch.equal(shown["view1"], said["view1"])
+    written = bank["word"](z, shown["word"])
+    assert torch.equal(written.argmax(-1), shown["word"])
 
 
 @both
@@ -125,7 +134,9 @@ def test_a_shared_net_knows_which_view_it_is_asked_for():
 def test_one_item_alone_passes_in_training(shared):
     x = observed(1)
     assert all(h.isfinite().all() for h in encoders(shared).train()(x).values())
-    said = dict(decoders(shared).train()(dict.fromkeys(NAMES, torch.randn(1, 7))))
+    bank, z = decoders(shared).train(), dict.fromkeys(NAMES, torch.randn(1, 7))
+    assert set(dict(bank.shown(z))) == set(NAMES)
+    said = dict(bank(z, {"word": x["word"][:1]}))
     assert all(image.isfinite().all() for image in said.values())
 
 

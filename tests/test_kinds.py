@@ -39,14 +39,6 @@ def test_the_likelihood_of_a_text_is_that_of_independent_categories():
     torch.testing.assert_close(kinds.log_likelihood(WORD, x.short(), logits, 0.1), expected)
 
 
-def test_texts_are_shown_greedily_or_drawn_as_often_as_their_probability():
-    logits = torch.randn(1, 5, 4, generator=rng(2))
-    assert torch.equal(kinds.shown(WORD, logits), logits.argmax(-1))
-    drawn = kinds.shown(WORD, logits.expand(20_000, 5, 4), rng(3))
-    shares = torch.stack([(drawn == token).float().mean(0) for token in range(4)], -1)
-    torch.testing.assert_close(shares, logits.softmax(-1)[0], atol=0.015, rtol=0)
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_model_takes_pictures_and_words(variant):
     vae, x = vae_of(variant), observed()
@@ -125,6 +117,19 @@ def test_a_model_of_words_is_saved_and_loaded(tmp_path):
 def test_a_bad_text_is_named(word, complaint):
     with pytest.raises(ValueError, match=complaint):
         vae_of().features(observed() | {"word": word})
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("draws", [(), (3,), (2, 2)])
+def test_the_likelihood_of_several_draws_is_that_of_each(shared, draws):
+    vae, x = vae_of(shared_nets=shared), observed(n=5)
+    z = torch.randn(*draws, 5, LATENT, generator=rng())
+    found = vae.log_likelihoods(x, z)["word"]
+    assert found.shape == (*draws, 5)
+    for place, one in zip(found.view(-1, 5), z.view(-1, 5, LATENT), strict=True):
+        logits = vae.decoders["word"](one, x["word"])
+        expected = torch.distributions.Categorical(logits=logits).log_prob(x["word"]).sum(1)
+        torch.testing.assert_close(place, expected)
 
 
 @pytest.mark.parametrize("weights", [{"smell": 1.0}, {"word": -1.0}])

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from shala_lite.modalities import Modality
-from shala_lite.text_nets import TextDecoder, TextEncoder
+from shala_lite.text_nets import TextDecoder, TextEncoder, chosen
+from shala_lite.text_probes import DECODERS
 from shala_lite.vocabulary import Vocabulary
 
 LETTERS = Vocabulary((" ", "a", "b", "c", "d"), "")
@@ -19,10 +20,96 @@ def texts(n, length, seed=0):
     return torch.randint(5, (n, length), generator=torch.Generator().manual_seed(seed))
 
 
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def decoder_of(kind, length, width=6):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return DECODERS[kind](word(length), 3, width).eval()
+
+
 @pytest.mark.parametrize("length", [1, 3, 4, 8, 13, 32])
 def test_texts_of_any_length(length):
     assert TextEncoder(word(length), 7, 6)(texts(5, length)).shape == (5, 7)
-    assert TextDecoder(word(length), 3, 6)(torch.randn(5, 3)).shape == (5, length, 5)
+    for kind in DECODERS:
+        decoder, z = decoder_of(kind, length), torch.randn(5, 3, generator=rng())
+        assert decoder(z, texts(5, length)).shape == (5, length, 5)
+        assert decoder.write(z).shape == decoder.write(z, rng()).shape == (5, length)
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+def test_the_probabilities_of_all_texts_add_up_to_one(kind):
+    decoder, z = decoder_of(kind, 4), torch.randn(1, 3, generator=rng())
+    every = torch.cartesian_prod(*[torch.arange(5)] * 4)
+    shares = decoder(z.expand(len(every), -1), every).log_softmax(-1)
+    nats = shares.gather(-1, every[..., None]).sum((1, 2))
+    assert nats.exp().sum().item() == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+def test_a_greedy_text_has_the_likeliest_token_given_what_was_written(kind):
+    decoder, z = decoder_of(kind, 9), torch.randn(7, 3, generator=rng())
+    written = decoder.write(z)
+    assert torch.equal(decoder(z, written).argmax(-1), written)
+    assert torch.equal(decoder.write(z), written)
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+def test_drawn_texts_are_as_frequent_as_their_probability(kind):
+    decoder, z = decoder_of(kind, 2), torch.randn(1, 3, generator=rng())
+    every = torch.cartesian_prod(torch.arange(5), torch.arange(5))
+    shares = decoder(z.expand(25, -1), every).log_softmax(-1)
+    expected = shares.gather(-1, every[..., None]).sum((1, 2)).exp()
+    drawn = decoder.write(z.expand(20_000, -1), rng(1))
+    found = torch.bincount(drawn[:, 0] * 5 + drawn[:, 1], minlength=25) / 20_000
+    torch.testing.assert_close(found, expected, atol=0.012, rtol=0)
+
+
+def test_an_autoregressive_position_knows_the_seven_tokens_before_it_and_no_other():
+    decoder, z, ids = decoder_of("autoregressive", 12), torch.randn(6, 3), texts(6, 12)
+    logits = decoder(z, ids)
+    for changed in range(12):
+        other = ids.clone()
+        other[:, changed] = (other[:, changed] + 1) % 5
+        gap = (decoder(z, other) - logits).abs().amax((0, 2))
+        told = torch.arange(12)
+        assert torch.equal(gap > 0, (changed < told) & (told <= changed + 7))
+
+
+def test_independent_positions_read_no_token():
+    decoder, z = decoder_of("independent", 6), torch.randn(4, 3)
+    assert torch.equal(decoder(z, texts(4, 6)), decoder(z, texts(4, 6, 1)))
+
+
+def test_tokens_are_chosen_greedily_or_as_often_as_their_probability():
+    logits = torch.randn(1, 5, 4, generator=rng(2))
+    assert torch.equal(chosen(logits), logits.argmax(-1))
+    drawn = chosen(logits.expand(20_000, 5, 4), rng(3))
+    shares = torch.stack([(drawn == token).float().mean(0) for token in range(4)], -1)
+    torch.testing.assert_close(shares, logits.softmax(-1)[0], atol=0.015, rtol=0)
+
+
+def test_words_between_two_words_are_one_of_them_only_if_letters_hear_each_other():
+    two = torch.tensor([[1, 1, 1, 1, 1, 1], [2, 2, 2, 2, 2, 2]])
+    z = torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]])
+    mixed = {}
+    for kind in DECODERS:
+        decoder = decoder_of(kind, 6, width=16).train()
+        optimizer = torch.optim.Adam(decoder.parameters(), lr=1e-2)
+        for step in range(150):
+            pick = torch.randint(2, (64,), generator=rng(step))
+            near = z[pick] + 0.8 * torch.randn(64, 3, generator=rng(step + 1000))
+            loss = nn.functional.cross_entropy(
+                decoder(near, two[pick]).flatten(0, 1), two[pick].flatten()
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        drawn = decoder.eval().write(torch.zeros(500, 3), rng())
+        mixed[kind] = (drawn != drawn[:, :1]).any(1).float().mean().item()
+    assert mixed["autoregressive"] < 0.05 < 0.5 < mixed["independent"]
 
 
 def test_the_feature_knows_the_order_of_the_tokens():
@@ -34,14 +121,16 @@ def test_the_feature_knows_the_order_of_the_tokens():
 def test_a_text_comes_through_encoder_and_decoder():
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        net = nn.Sequential(TextEncoder(word(6), 32, 32), TextDecoder(word(6), 32, 32))
-    x, optimizer = texts(64, 6), torch.optim.Adam(net.parameters(), lr=1e-2)
+        encoder, decoder = TextEncoder(word(6), 32, 32), TextDecoder(word(6), 32, 32)
+    x, nets = texts(64, 6), nn.ModuleList([encoder, decoder])
+    optimizer = torch.optim.Adam(nets.parameters(), lr=1e-2)
     for _ in range(120):
-        loss = nn.functional.cross_entropy(net(x).flatten(0, 1), x.flatten())
+        logits = decoder(encoder(x), x)
+        loss = nn.functional.cross_entropy(logits.flatten(0, 1), x.flatten())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    assert (net(x).argmax(-1) == x).float().mean() > 0.97
+    assert (decoder.eval().write(encoder.eval()(x)) == x).float().mean() > 0.97
 
 
 def test_what_is_no_text_is_refused():
