@@ -8,7 +8,7 @@ deviations of the judge's features. Every name that may appear in `metrics.json`
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -39,14 +39,6 @@ class Interval(NamedTuple):
     difference: float
     low: float
     high: float
-
-
-class MeanStd(NamedTuple):
-    """Mean, sample standard deviation (0 when `seeds` is 1, where none is known), and count."""
-
-    mean: float
-    std: float
-    seeds: int
 
 
 def _stack(predictions: Mapping[str, Tensor]) -> Tensor:
@@ -201,15 +193,6 @@ def rescaled(value: float, *, floor: float, ceiling: float) -> float:
     if floor == ceiling:
         raise ValueError(f"floor and ceiling are both {floor}; expected two different numbers")
     return (value - floor) / (ceiling - floor)
-
-
-def mean_std(values: Sequence[float]) -> MeanStd:
-    """Mean and sample standard deviation over seeds."""
-    if not values:
-        raise ValueError("values is empty; expected one number per seed")
-    numbers = torch.tensor(list(values), dtype=torch.float64)
-    std = numbers.std().item() if len(numbers) > 1 else 0.0
-    return MeanStd(numbers.mean().item(), std, len(numbers))
 
 
 def paired_bootstrap_interval(

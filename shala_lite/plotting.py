@@ -108,43 +108,6 @@ def coherence_matrix(
     return figure
 
 
-def training_curves(
-    history: Any,
-    terms: Sequence[str] | None = None,
-    *,
-    labels: Mapping[str, str] | None = None,
-) -> Figure:
-    """One panel per loss term against the step; several histories share the panels.
-
-    Args:
-        history: an object with `steps` and `terms` {name: values}, or {variant: such an object}.
-        terms: which terms, in order; None for all of the first history.
-        labels: {term: axis label with unit}.
-    """
-    histories = history if isinstance(history, Mapping) else {"": history}
-    if not histories:
-        raise ValueError("history is empty")
-    terms = list(next(iter(histories.values())).terms if terms is None else terms)
-    columns = min(2, len(terms))
-    height = -(-len(terms) // columns)
-    figure = Figure(figsize=(6.4 if columns > 1 else 4.6, 2.2 * height + 0.3))
-    panels = np.atleast_1d(figure.subplots(height, columns, squeeze=False).ravel())
-    for axes, term in zip(panels, terms, strict=False):
-        for variant, one in histories.items():
-            if term in one.terms:
-                colour = variant_colour(variant) if variant else BLUE
-                axes.plot(one.steps, array(one.terms[term]), color=colour, label=variant, lw=1.4)
-        axes.set_title((labels or {}).get(term, term.replace("_", " ")))
-        axes.grid(axis="y")
-    for axes in panels[len(terms) :]:
-        axes.set_visible(False)
-    for axes in panels[max(0, len(terms) - columns) : len(terms)]:
-        axes.set_xlabel("step")
-    if len(histories) > 1:
-        panels[0].legend()
-    return figure
-
-
 def _references(axes: Axes, upright: bool, ceiling: float | None, floor: float | None) -> None:
     """Lines for ceiling and floor, named outside the plotting area."""
     for name, value, dashes in (("ceiling", ceiling, (5, 3)), ("floor", floor, (1, 2))):

@@ -158,13 +158,6 @@ def test_accuracy_refuses_other_lengths():
         metrics.accuracy(torch.tensor([1, 2]), torch.tensor([1, 2, 3]))
 
 
-def test_mean_and_std_over_seeds():
-    assert metrics.mean_std([1.0, 2.0, 3.0]) == (2.0, 1.0, 3)
-    assert metrics.mean_std([0.5]) == (0.5, 0.0, 1)
-    with pytest.raises(ValueError, match="empty"):
-        metrics.mean_std([])
-
-
 def test_bootstrap_interval_is_as_wide_as_theory_says():
     a = torch.randn(4_000, generator=generator(1), dtype=torch.float64)
     b = torch.randn(4_000, generator=generator(2), dtype=torch.float64) - 0.3

@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import matplotlib
 import matplotlib.colors
 import matplotlib.pyplot as plt
@@ -29,11 +27,6 @@ def style():
 
 def texts(axes):
     return [text.get_text() for text in axes.texts]
-
-
-def history(scale=1.0, terms=("loss", "kl")):
-    steps = [10, 20, 30]
-    return SimpleNamespace(steps=steps, terms={name: [scale, scale / 2, 0.0] for name in terms})
 
 
 def simulated(colour, kind):
@@ -81,7 +74,6 @@ def test_the_measure_of_colours_finds_a_red_and_a_green_too_alike():
 
 def test_nothing_is_left_with_pyplot():
     plotting.coherence_matrix(np.eye(2), ["a", "b"])
-    plotting.training_curves(history())
     plotting.bars_with_ceiling({"prior": 0.5})
     assert not plt.get_fignums()
 
@@ -95,28 +87,6 @@ def test_a_coherence_matrix_prints_its_numbers_and_leaves_gaps():
     assert axes.get_xlabel() == "generated"
     with pytest.raises(ValueError, match=r"\(2, 2\); expected \(3, 3\)"):
         plotting.coherence_matrix(matrix, ["a", "b", "c"])
-
-
-def test_training_curves_have_a_panel_for_each_term():
-    figure = plotting.training_curves(history(), labels={"kl": "KL (nats)"})
-    titles = [axes.get_title(loc="left") for axes in figure.axes if axes.get_visible()]
-    assert titles == ["loss", "KL (nats)"]
-    line = figure.axes[1].lines[0]
-    assert line.get_xdata().tolist() == [10, 20, 30]
-    assert line.get_ydata().tolist() == [1.0, 0.5, 0.0]
-
-
-def test_training_curves_of_several_variants_share_panels_and_keep_their_colours():
-    figure = plotting.training_curves(
-        {"concat": history(terms="abc"), "sum": history(2, terms="ab")}, ["a", "b", "c"]
-    )
-    visible = [axes for axes in figure.axes if axes.get_visible()]
-    assert [len(axes.lines) for axes in visible] == [2, 2, 1]
-    colours = [line.get_color() for line in visible[0].lines]
-    assert colours == [plotting.variant_colour("concat"), plotting.variant_colour("sum")]
-    assert visible[0].get_legend() is not None
-    with pytest.raises(ValueError, match="empty"):
-        plotting.training_curves({})
 
 
 def test_bars_show_values_errors_ceiling_and_floor():
