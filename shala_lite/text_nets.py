@@ -33,6 +33,11 @@ def _text_length(modality: Modality, width: int) -> int:
 class TextEncoder(nn.Module):
     """Token ids (B, L) to a deterministic feature h of shape (B, D).
 
+    Two convolutions read five tokens at a time. What is said counts wherever it stands: the largest
+    answer of each channel over all positions. Where it stands: the answers once more, in order,
+    drawn together to `SHORTEST` positions. Without the first, every phrase has to be learned at
+    every place (max over time: Collobert et al. 2011).
+
     Args:
         modality: of kind `text`.
         feature_dim: D.
@@ -43,19 +48,24 @@ class TextEncoder(nn.Module):
         super().__init__()
         length = _text_length(modality, width)
         self.embedding = nn.Embedding(len(modality.vocabulary or ()), width)
-        layers: list[nn.Module] = [nn.Conv1d(width, width, 3, padding=1, bias=False)]
-        layers += [nn.BatchNorm1d(width), nn.SiLU()]
+
+        def layer(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+            convolution = nn.Conv1d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+            return nn.Sequential(convolution, nn.BatchNorm1d(outputs), nn.SiLU())
+
+        self.phrases = nn.Sequential(layer(width, width), layer(width, 2 * width))
+        places: list[nn.Module] = [nn.Conv1d(2 * width, width, 1)]
         while length > SHORTEST:
-            layers.append(nn.Conv1d(width, width, 3, stride=2, padding=1, bias=False))
-            layers += [nn.BatchNorm1d(width), nn.SiLU()]
+            places.append(layer(width, width, stride=2))
             length = (length + 1) // 2
-        self.convolutions = nn.Sequential(*layers)
+        self.places = nn.Sequential(*places)
         self.head = nn.Sequential(
-            nn.Linear(width * length, feature_dim), nn.BatchNorm1d(feature_dim)
+            nn.Linear(width * (length + 2), feature_dim), nn.BatchNorm1d(feature_dim)
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.convolutions(self.embedding(x).mT).flatten(1))
+        phrases = self.phrases(self.embedding(x).mT)
+        return self.head(torch.cat([phrases.amax(-1), self.places(phrases).flatten(1)], 1))
 
 
 def chosen(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:

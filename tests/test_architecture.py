@@ -196,7 +196,7 @@ def test_the_core_and_the_package_stay_small():
     # Data sets and baselines come and go with the chapters, each on its own: they are not counted.
     own = [path for path in files() if name_of(path) not in {"datasets", "experts"}]
     # The code is counted, not what explains it: docstrings are wanted.
-    assert sum(map(code_lines, [path for path in own if name_of(path) in CORE])) < 1850
+    assert sum(map(code_lines, [path for path in own if name_of(path) in CORE])) < 1900
     assert sum(map(code_lines, own)) < 6500
 
 
