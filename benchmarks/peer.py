@@ -25,7 +25,7 @@ from shala_lite.datasets import MultimodalDataset
 from shala_lite.experiments import seeded
 from shala_lite.kinds import make_decoder
 from shala_lite.modalities import Modality
-from shala_lite.nets import ImageEncoder, ShortcutLayers
+from shala_lite.nets import ImageEncoder, linear_layers
 from shala_lite.training import learning_rate_at
 
 # alpha of MVTCAE on PolyMNIST, as its authors and MultiVae's case study have it.
@@ -79,7 +79,7 @@ def build(name: str, modalities: Sequence[Modality], settings: Settings) -> Any:
             self.net = ImageEncoder(modality, settings.feature_dim, settings.widths)
             size = settings.latent_dim + private
             layers = dict(depth=settings.depth, hidden=settings.hidden)
-            self.head = ShortcutLayers(settings.feature_dim, 2 * size, **layers)
+            self.head = linear_layers(settings.feature_dim, 2 * size, **layers)
 
         def forward(self, x: Tensor) -> Any:
             mean, log_variance = self.head(self.net(x)).chunk(2, dim=-1)

@@ -18,15 +18,12 @@ import torch
 from torch import Tensor, nn
 
 MIN_STD, MAX_STD = 1e-3, 10.0
-# What a new net says, about: small, so that at first the mean is heard through the noise.
-FIRST_STD = 0.05
 
 
 def mean_and_std(outputs: Tensor) -> tuple[Tensor, Tensor]:
     """Split what a net says, (..., 2Z), into mean and standard deviation, each (..., Z)."""
     mean, raw = outputs.float().chunk(2, dim=-1)
     # softplus keeps the gradient alive on both sides; the bounds keep log_prob finite
-    raw = raw + math.log(math.expm1(FIRST_STD))
     return mean, nn.functional.softplus(raw).clamp(MIN_STD, MAX_STD)
 
 

@@ -1,14 +1,12 @@
 r"""Fusion: the features of all modalities become the parameters of one Gaussian over z.
 
-    concat      u = A v + W_4 s(W_3 s(W_2 s(W_1 v))),     v = [h_1; ...; h_M]
-    sum         the same with                             v = h_1 + ... + h_M
+    concat      u = W_4 s(W_3 s(W_2 s(W_1 [h_1; ...; h_M])))
+    sum         u = W_4 s(W_3 s(W_2 s(W_1 (h_1 + ... + h_M))))
     attention   u = W r,   r a token that attends to the tokens h_m + e_m of what is present
 
-    mean, r = split(u),   std = log(1 + exp(r + r_0)), kept between MIN_STD and MAX_STD
+    mean, r = split(u),   std = log(1 + exp r), kept between MIN_STD and MAX_STD
 
-The paper fuses with four linear layers over the concatenation, and compares with a sum. The
-shortcut A and the small first std, of r_0, are ours: both let decoders hear the features from the
-first step on, and learning starts several times faster. A modality
+The paper fuses with four linear layers over the concatenation, and compares with a sum. A modality
 that is absent is replaced by a learned stand-in in the first two, and is no token in the third, so
 that the posterior exists for every subset.
 
@@ -19,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from shala_lite.distributions import mean_and_std
-from shala_lite.nets import ShortcutLayers
+from shala_lite.nets import linear_layers
 
 
 class ConcatFusion(nn.Module):
@@ -38,13 +36,13 @@ class ConcatFusion(nn.Module):
     ) -> None:
         super().__init__()
         self.absent = nn.Parameter(torch.zeros(modalities, feature_dim))
-        self.head = ShortcutLayers(modalities * feature_dim, 2 * latent_dim, depth, hidden)
+        self.layers = linear_layers(modalities * feature_dim, 2 * latent_dim, depth, hidden)
 
     def forward(self, features: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map features (B, M, D) and present (B, M) bool, None for all, to mean and std (B, Z)."""
         if present is not None:
             features = torch.where(present[..., None], features, self.absent.to(features.dtype))
-        return mean_and_std(self.head(features.flatten(1)))
+        return mean_and_std(self.layers(features.flatten(1)))
 
 
 class SumFusion(nn.Module):
@@ -58,13 +56,13 @@ class SumFusion(nn.Module):
     ) -> None:
         super().__init__()
         self.absent = nn.Parameter(torch.zeros(modalities, feature_dim))
-        self.head = ShortcutLayers(feature_dim, 2 * latent_dim, depth, hidden)
+        self.layers = linear_layers(feature_dim, 2 * latent_dim, depth, hidden)
 
     def forward(self, features: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map features (B, M, D) and present (B, M) bool, None for all, to mean and std (B, Z)."""
         if present is not None:
             features = torch.where(present[..., None], features, self.absent.to(features.dtype))
-        return mean_and_std(self.head(features.sum(1)))
+        return mean_and_std(self.layers(features.sum(1)))
 
 
 class AttentionFusion(nn.Module):

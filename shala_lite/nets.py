@@ -57,26 +57,6 @@ def linear_layers(inputs: int, outputs: int, depth: int, hidden: int) -> nn.Sequ
     return nn.Sequential(*layers, nn.Linear(inputs, outputs))
 
 
-class ShortcutLayers(nn.Module):
-    """A linear map and, beside it, `linear_layers`: A x + f(x).
-
-    The map carries what `x` says from the first step on; the layers find out the rest in time.
-    Behind a deep posterior without it, decoders wait for the layers to pass anything on.
-
-    Args:
-        inputs, outputs, depth, hidden: as of `linear_layers`; of depth 1 there is the map alone.
-    """
-
-    def __init__(self, inputs: int, outputs: int, depth: int, hidden: int) -> None:
-        super().__init__()
-        self.layers = linear_layers(inputs, outputs, depth, hidden)
-        self.shortcut = nn.Linear(inputs, outputs, bias=False) if depth > 1 else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        found = self.layers(x)
-        return found if self.shortcut is None else found + self.shortcut(x)
-
-
 @contextmanager
 def enough_rows(net: nn.Module, rows: Tensor) -> Iterator[None]:
     """One row alone has no batch statistics; for it, a net in training uses its running ones."""

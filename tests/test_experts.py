@@ -183,7 +183,7 @@ def test_the_density_of_a_mixture_of_experts_is_the_mixture_of_their_densities()
     vae, x = tiny_vae(variant="moe"), tiny_images()
     experts, z = experts_of(vae, x), torch.randn(12, LATENT, generator=rng())
     each = [DiagonalGaussian(experts.mean[:, m], experts.std[:, m]).log_prob(z) for m in range(3)]
-    expected = torch.stack(each).logsumexp(0) - math.log(3)
+    expected = torch.stack(each).exp().mean(0).log()
     torch.testing.assert_close(vae.posterior(vae.features(x)).log_prob(z), expected)
 
 
@@ -218,7 +218,7 @@ def test_mopoe_of_two_is_the_mixture_over_three_subsets():
     )
     z = torch.randn(12, LATENT, generator=rng())
     parts = [DiagonalGaussian(experts.mean[:, m], experts.std[:, m]) for m in (0, 1)] + [product]
-    expected = torch.stack([part.log_prob(z) for part in parts]).logsumexp(0) - math.log(3)
+    expected = torch.stack([part.log_prob(z) for part in parts]).exp().mean(0).log()
     torch.testing.assert_close(vae.posterior(vae.features(x)).log_prob(z), expected)
 
 

@@ -132,7 +132,7 @@ def renamed(state, partner, order):
             key = ".".join(words)
         elif rest == "absent":
             value = value[order]
-        elif rest in ("head.layers.0.weight", "head.shortcut.weight"):
+        elif rest == "layers.0.weight":
             value = value.unflatten(1, (len(order), -1))[:, order].flatten(1)
         result[key] = value
     return result

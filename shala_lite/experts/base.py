@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from shala_lite.distributions import DiagonalGaussian, mean_and_std
 from shala_lite.modalities import Modality
-from shala_lite.nets import ShortcutLayers, apply_to_few
+from shala_lite.nets import apply_to_few, linear_layers
 from shala_lite.vae import MultimodalVAE
 
 
@@ -26,7 +26,7 @@ class ExpertVAE(MultimodalVAE):
         sizes = dict(depth=self.config["depth"], hidden=self.config["hidden"])
         self.heads = nn.ModuleDict(
             {
-                name: ShortcutLayers(self.feature_dim, 2 * self._expert_dim(), **sizes)
+                name: linear_layers(self.feature_dim, 2 * self._expert_dim(), **sizes)
                 for name in self.names
             }
         )
