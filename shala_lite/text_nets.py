@@ -6,7 +6,8 @@ The decoder is autoregressive: a position knows what was written before it. Othe
 to carry whatever the positions must agree on, and where it lies between two texts, what comes out
 would be neither (`text_probes` shows it).
 
-Source: causal convolutions as in WaveNet, van den Oord et al. 2016.
+Sources: causal convolutions as in WaveNet, van den Oord et al. 2016; nucleus sampling, Holtzman
+et al. 2020.
 """
 
 import math
@@ -68,12 +69,23 @@ class TextEncoder(nn.Module):
         return self.head(torch.cat([phrases.amax(-1), self.places(phrases).flatten(1)], 1))
 
 
-def chosen(logits: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Tokens (...) out of logits (..., V): the likeliest, or drawn where there is a generator."""
+def chosen(logits: Tensor, generator: torch.Generator | None = None, top_p: float = 1.0) -> Tensor:
+    """Tokens (...) out of logits (..., V): the likeliest, or drawn where there is a generator.
+
+    With `top_p` below 1, draws are from the nucleus: the fewest tokens, the likeliest first, that
+    have that probability together (Holtzman et al. 2020). A rare token is most often a mistake of
+    the model's; one of several that are likely is a choice, and stays one.
+    """
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p: {top_p}, expected above 0 and at most 1")
     if generator is None:
         return logits.argmax(-1)
-    chances = logits.softmax(-1).flatten(0, -2).to(generator.device)
-    drawn = torch.multinomial(chances, 1, generator=generator)
+    chances = logits.softmax(-1).flatten(0, -2)
+    if top_p < 1:
+        ranked, order = chances.sort(-1, descending=True)
+        before = ranked.cumsum(-1) - ranked
+        chances = torch.zeros_like(chances).scatter(-1, order, ranked * (before < top_p))
+    drawn = torch.multinomial(chances.to(generator.device), 1, generator=generator)
     return drawn.view(logits.shape[:-1]).to(logits.device)
 
 
@@ -138,10 +150,13 @@ class TextDecoder(nn.Module):
         """Logits (B, L, V) of the tokens `ids` (B, L), given z (B, Z) and those before each."""
         return self.logits(self.context(z), ids)
 
-    def write(self, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """A text (B, L) for each z (B, Z), from left to right: greedy, or each token drawn."""
+    def write(
+        self, z: Tensor, generator: torch.Generator | None = None, top_p: float = 1.0
+    ) -> Tensor:
+        """A text (B, L) for each z (B, Z), from left to right, each token as `chosen` chooses it:
+        greedily, or drawn where there is a generator, from the nucleus if `top_p` is below 1."""
         context = self.context(z)
         ids = torch.zeros(len(z), self.length, dtype=torch.long, device=z.device)
         for at in range(self.length):
-            ids[:, at] = chosen(self.logits(context, ids)[:, at], generator)
+            ids[:, at] = chosen(self.logits(context, ids)[:, at], generator, top_p)
         return ids

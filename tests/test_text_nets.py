@@ -91,6 +91,29 @@ def test_tokens_are_chosen_greedily_or_as_often_as_their_probability():
     torch.testing.assert_close(shares, logits.softmax(-1)[0], atol=0.015, rtol=0)
 
 
+def test_a_nucleus_has_the_likeliest_tokens_and_keeps_their_proportions():
+    chances = torch.tensor([[0.05, 0.5, 0.15, 0.3], [0.94, 0.03, 0.02, 0.01]])
+    drawn = chosen(chances.log().expand(20_000, 2, 4), rng(4), top_p=0.9)
+    shares = torch.stack([(drawn == token).float().mean(0) for token in range(4)], -1)
+    kept = torch.tensor([[0.0, 0.5, 0.15, 0.3], [1.0, 0.0, 0.0, 0.0]])
+    torch.testing.assert_close(shares, kept / kept.sum(-1, keepdim=True), atol=0.015, rtol=0)
+    assert (shares[kept == 0] == 0).all()
+
+
+@pytest.mark.parametrize("top_p", [0.0, -0.5, 1.5, float("nan")])
+def test_a_nucleus_without_or_beyond_all_probability_is_refused(top_p):
+    with pytest.raises(ValueError, match=f"top_p: {top_p}, expected above 0 and at most 1"):
+        chosen(torch.zeros(2, 4), rng(), top_p)
+
+
+def test_a_smaller_nucleus_is_nearer_to_greedy():
+    decoder, z = decoder_of("autoregressive", 9), torch.randn(400, 3, generator=rng())
+    assert torch.equal(decoder.write(z, rng(), 1e-6), decoder.write(z))
+    assert torch.equal(decoder.write(z, rng(), 1.0), decoder.write(z, rng()))
+    same = [(decoder.write(z, rng(), p) == decoder.write(z)).float().mean() for p in (0.3, 1.0)]
+    assert same[0] > same[1]
+
+
 def test_words_between_two_words_are_one_of_them_only_if_letters_hear_each_other():
     two = torch.tensor([[1, 1, 1, 1, 1, 1], [2, 2, 2, 2, 2, 2]])
     z = torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]])
