@@ -55,7 +55,8 @@ class Published:
 
     @property
     def origin(self) -> str:
-        """Which runs these are: data, profile, seeds, commits, devices, day."""
+        """Which runs these are: data and what they are made of, profile, seeds, commits, devices,
+        day."""
         manifest, runs, count = self.manifest, self.manifest["runs"], len(self.seeds)
 
         def each(values: Iterable[str]) -> str:
@@ -65,8 +66,11 @@ class Published:
             (run["commit"] or "unknown")[:10] + (" with changes" if run["dirty"] else "")
             for run in runs
         )
+        known = (d for run in runs for d in run["datasets"] if d["name"] == manifest["dataset"])
+        notes = "; ".join(dict.fromkeys(d["note"] for d in known if d.get("note")))
+        data = f"{manifest['source']} data" + (f" ({notes})" if notes else "")
         return (
-            f"{manifest['dataset']}, {manifest['source']} data, profile {manifest['profile']}, "
+            f"{manifest['dataset']}, {data}, profile {manifest['profile']}, "
             f"{count} seed{'s' if count > 1 else ''} ({each(str(seed) for seed in self.seeds)}), "
             f"commit {each(commits)}, "
             f"on {each(run['device'] for run in runs)}, {max(r['finished'] for r in runs)[:10]}"
@@ -192,7 +196,10 @@ def _common(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def _data(entry: Mapping[str, Any]) -> dict[str, Any]:
     """What seeds must agree on; the fingerprint may differ, for a seed may compose the items."""
-    return {f"{d['name']} {d['split']}": f"{d['source']}, {d['size']}" for d in entry["datasets"]}
+    return {
+        f"{d['name']} {d['split']}": f"{d['source']}, {d['size']}, {d.get('note', '')}"
+        for d in entry["datasets"]
+    }
 
 
 def _same(entry: Mapping[str, Any], other: Mapping[str, Any], folder: Path) -> None:

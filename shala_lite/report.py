@@ -107,6 +107,8 @@ def at_full_scale(
 
     Where no full run has been published, the page says so and shows a laptop run, if there is one.
 
+    A variant of which the runs have none of the numbers is left out.
+
     Args:
         images: {name of a published image: alternative text}, shown where the run has it.
     """
@@ -123,6 +125,8 @@ def at_full_scale(
         return Page(lambda: f"<p>{words}</p>", words)
     names = [f"{variant}/{key}" for variant in variants for key in keys]
     values = {name: found.text(name, _form(name, form)) for name in names if name in found.metrics}
+    told = {name.split("/")[0] for name in values}
+    variants = [variant for variant in variants if variant in told] or variants
     parts = [_matrix(values, variants, keys, f"{say[len(missing)]} {found.origin}.".strip())]
     for name, alt in (images or {}).items():
         if name in found.images:

@@ -37,6 +37,7 @@ class Dataset(Protocol):
     name: str
     split: str
     source: str
+    note: str  # what it is made of, in words
 
     @property
     def fingerprint(self) -> str:
@@ -203,13 +204,14 @@ class Run:
         self._trainings[label] = {**known, "items_per_second": round(items / max(seconds, 1e-9), 1)}
 
     def dataset(self, dataset: Dataset) -> None:
-        """Note a dataset: name, split, source, size and fingerprint."""
+        """Note a dataset: name, split, source, size, fingerprint, and what it is made of."""
         self._datasets[dataset.fingerprint] = {
             "name": dataset.name,
             "split": dataset.split,
             "source": dataset.source,
             "size": len(dataset),
             "fingerprint": dataset.fingerprint,
+            "note": dataset.note,
         }
 
     def save_image(self, name: str, figure: Figure, *, dpi: int = 100) -> None:

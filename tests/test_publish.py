@@ -34,20 +34,20 @@ class Figure:
 class Data:
     name, split, source = "polymnist", "test", "real"
 
-    def __init__(self, size, fingerprint):
-        self.size, self.fingerprint = size, fingerprint
+    def __init__(self, size, fingerprint, note):
+        self.size, self.fingerprint, self.note = size, fingerprint, note
 
     def __len__(self):
         return self.size
 
 
-def finished(seed, value=0.5, *, images=(), size=100, metrics=None, **parameters):
+def finished(seed, value=0.5, *, images=(), size=100, note="a recipe", metrics=None, **parameters):
     """Folder of a finished run."""
     fixed = {"dataset": "polymnist", "source": "real", "profile": "laptop", "root": f"/d{seed}"}
     namespace = {**fixed, "steps": 10, "seed": seed, **parameters}
     run = runs.start(WHERE[0], namespace, keys=KEYS, sources=["modalities", "files"])
     run.record_all(metrics or {"prior/conditional_coherence@1_source": value, "prior/nfe": 8})
-    run.dataset(Data(size, f"composed by seed {seed}"))
+    run.dataset(Data(size, f"composed by seed {seed}", note))
     for name in images:
         run.save_image(name, Figure(f"{name} of {seed}".encode()))
     return run.finish()
@@ -99,6 +99,7 @@ def test_the_manifest_has_an_entry_per_run_and_no_path_of_the_machine():
     assert "/d0" not in (result.folder / "manifest.json").read_text()
     assert "2 seeds (0, 1)" in result.origin
     assert "laptop" in result.origin
+    assert "polymnist, real data (a recipe), " in result.origin
 
 
 @pytest.mark.parametrize(
@@ -106,7 +107,11 @@ def test_the_manifest_has_an_entry_per_run_and_no_path_of_the_machine():
     [
         ({"steps": 20}, "parameter steps is 20 in this run and 10 in the published run of seed 0"),
         ({"width": 8}, "parameter width is 8 in this run and 'absent'"),
-        ({"size": 50}, "data polymnist test is 'real, 50' .* 'real, 100'"),
+        ({"size": 50}, "data polymnist test is 'real, 50, a recipe' .* 'real, 100, a recipe'"),
+        (
+            {"note": "another"},
+            "data polymnist test is 'real, 100, another' .* 'real, 100, a recipe'",
+        ),
         ({"metrics": {"prior/nfe": 8}}, "metric prior/conditional_coherence@1_source is 'absent'"),
     ],
 )

@@ -123,6 +123,7 @@ class Data:
     name: str = "polymnist"
     split: str = "test"
     source: str = "embedded"
+    note: str = "digits"
     fingerprint: str = "abc"
 
     def __len__(self):
@@ -146,7 +147,8 @@ def test_the_manifest_says_how_the_numbers_came_about():
     assert manifest["parameters"] == PARAMETERS
     assert (manifest["profile"], manifest["seed"]) == ("quick", 0)
     assert [d["split"] for d in manifest["datasets"]] == ["test", "train"]
-    assert manifest["datasets"][0] | {"size": 7, "fingerprint": "abc"} == manifest["datasets"][0]
+    known = {"size": 7, "fingerprint": "abc", "note": "digits"}
+    assert manifest["datasets"][0] | known == manifest["datasets"][0]
     (judge,) = manifest["artifacts"]
     assert made.name == f"judge-{judge['hash']}"
     assert set(manifest["stages"]) == {"stage 1", "stage 2", "judging"}
