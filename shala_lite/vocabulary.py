@@ -26,7 +26,9 @@ class Vocabulary:
         separator: what stands between tokens in a string: ``" "`` for words, ``""`` for letters.
 
     Raises:
-        ValueError: fewer than two tokens, one twice, an empty one, or another separator.
+        ValueError: fewer than two tokens, one twice, an empty one, another separator, or a token
+            that `encode` would not find again: with ``" "``, what is not one word in lower case;
+            with ``""``, what is not one letter. Padding and ``"<unk>"`` are free.
     """
 
     tokens: tuple[str, ...]
@@ -44,6 +46,10 @@ class Vocabulary:
             raise ValueError(f"tokens: {twice} empty or there twice, expected distinct tokens")
         if self.separator not in ("", " "):
             raise ValueError(f"separator: {self.separator!r}, expected '' or ' '")
+        lost = [t for t in self.tokens[1:] if t != UNKNOWN and self.split(t) != [t]]
+        if lost:
+            what = "single words in lower case" if self.separator else "single letters"
+            raise ValueError(f"tokens: {lost} would not be found in a text, expected {what}")
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -63,6 +69,8 @@ class Vocabulary:
             for word in words_of(text):
                 counts[word] = counts.get(word, 0) + 1
         kept = sorted((w for w, n in counts.items() if n >= least), key=lambda w: (-counts[w], w))
+        if not counts:
+            raise ValueError("texts: there is no word in them, expected at least one")
         if not kept:
             raise ValueError(
                 f"texts: none of {len(counts)} words occurs {least} times, "
@@ -82,7 +90,7 @@ class Vocabulary:
         ids = {token: index for index, token in enumerate(self.tokens)}
         found, cut = torch.zeros(len(texts), length, dtype=torch.int16), 0
         for row, text in enumerate(texts):
-            words = words_of(text) if self.separator else list(text)
+            words = self.split(text)
             cut += len(words) > length
             for column, word in enumerate(words[:length]):
                 if (at := ids.get(word, ids.get(UNKNOWN))) is None:
@@ -94,6 +102,10 @@ class Vocabulary:
         if cut:
             warnings.warn(f"{cut} of {len(texts)} texts cut to {length} tokens", stacklevel=2)
         return found
+
+    def split(self, text: str) -> list[str]:
+        """The words or letters of a text, tokens or not."""
+        return words_of(text) if self.separator else list(text)
 
     def decode(self, ids: Tensor) -> list[str]:
         """Strings of ids (N, length); padding at the end is left out, in between it is kept."""

@@ -43,6 +43,26 @@ def test_an_embedded_set_holds_pictures_sentences_and_what_they_say(split, size)
         assert torch.equal(heard[heard >= 0], data.attributes[name][heard >= 0])
 
 
+def test_a_bird_of_the_training_set_has_two_sentences():
+    data = load_dataset("cub", "train", size=401)
+    image, texts = data.observations["image"], texts_of(data)
+    assert data.distinct == len(torch.unique(image, dim=0)) == 201
+    assert torch.equal(image[201:], image[:200])
+    for name in VALUES:
+        assert torch.equal(data.attributes[name][201:], data.attributes[name][:200])
+    same = sum(a == b for a, b in zip(texts, texts[201:]))
+    assert same < 20  # short ones agree now and then
+    test = load_dataset("cub", "test", size=100)
+    assert test.distinct is None
+    assert len(torch.unique(test.observations["image"], dim=0)) == 100
+
+
+def test_an_unknown_word_of_a_sentence_becomes_the_unknown_token():
+    vocabulary = cub.MODALITIES[1].vocabulary
+    read = vocabulary.decode(vocabulary.encode(["a bird with a mauve belly"], 16))
+    assert read == ["a bird with a <unk> belly"]
+
+
 def test_the_usual_embedded_sizes():
     assert cub.SIZES == {"train": 10_000, "val": 1_000, "test": 2_000}
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from shala_lite.datasets import mst, sentences
 from shala_lite.vocabulary import UNKNOWN, Vocabulary, words_of
 
 WORDS = Vocabulary(("<pad>", UNKNOWN, "a", "red", "bird"))
@@ -24,6 +25,13 @@ def test_letters_keep_their_place():
     assert ids[0, :3].tolist() == [0, 0, 20]
 
 
+@pytest.mark.parametrize("vocabulary", [WORDS, LETTERS, mst.LETTERS, sentences.VOCABULARY], ids=len)
+def test_every_token_is_found_again(vocabulary):
+    ids = vocabulary.encode(vocabulary.tokens[1:], 1)[:, 0]
+    assert ids.tolist() == list(range(1, len(vocabulary)))
+    assert tuple(vocabulary.decode(ids[:, None])) == vocabulary.tokens[1:]
+
+
 def test_unknown_words_become_the_unknown_token():
     assert WORDS.decode(WORDS.encode(["a blue bird"], 3)) == ["a <unk> bird"]
     assert WORDS.encode(["a <unk> bird"], 3).tolist() == [[2, 1, 4]]
@@ -43,6 +51,9 @@ def test_a_vocabulary_of_texts_has_the_frequent_words_first():
     assert Vocabulary.of(texts, least=2).tokens == ("<pad>", UNKNOWN, "a", "bird", "red")
     with pytest.raises(ValueError, match="none of 6 words occurs 4 times"):
         Vocabulary.of(texts, least=4)
+    for nothing in ([], ["...", ""]):
+        with pytest.raises(ValueError, match="there is no word in them"):
+            Vocabulary.of(nothing)
 
 
 def test_words_are_lower_case_and_without_punctuation():
@@ -62,6 +73,8 @@ def test_words_are_lower_case_and_without_punctuation():
         ((("a", "b", "a"),), "'a'"),
         ((("a", ""),), "distinct"),
         ((("a", "b"), "-"), "separator: '-'"),
+        ((("<pad>", "Red", "red crown", "wren"),), r"\['Red', 'red crown'\] .* single words"),
+        (((" ", "ab", "c"), ""), r"\['ab'\] .* single letters"),
     ],
 )
 def test_what_is_wrong_is_named(arguments, complaint):

@@ -34,6 +34,7 @@ MODALITIES = (
     Modality("sentence", (sentences.LENGTH,), "text", sentences.VOCABULARY),
 )
 SIZES = {"train": 10_000, "val": 1_000, "test": 2_000}  # embedded
+SENTENCES = {"train": 2, "val": 1, "test": 1}  # of an embedded bird
 LABEL = "belly"  # the attribute that is the class of an embedded bird
 LENGTH = 32  # words of a real caption
 LEAST = 3  # times that a word of the vocabulary occurs in the training captions
@@ -51,7 +52,9 @@ Pair = tuple[int, int]  # positions of a photograph, and of a caption among its 
 
 
 def embedded(split: str, size: int | None, seed: int) -> MultimodalDataset:
-    """The data set that needs no file: drawn birds, and a sentence about each.
+    """The data set that needs no file: drawn birds, and sentences about each.
+
+    In `train` every bird comes twice, all of them once and then again, with another sentence.
 
     ``attributes`` holds each name of ``birds.VALUES`` as positions in it, and
     ``mentioned_<name>``: 1 where the sentence says that attribute, 0 where it is silent. The label
@@ -60,8 +63,11 @@ def embedded(split: str, size: int | None, seed: int) -> MultimodalDataset:
     count = SIZES[split] if size is None else size
     root = np.random.default_rng([seed, zlib.crc32(f"cub/embedded/{split}".encode())])
     for_values, for_pictures, for_sentences = root.spawn(3)
-    values = birds.deal(count, for_values)
-    pictures = birds.draw(values, for_pictures.random((count, birds.NUISANCES)))
+    drawn = -(-count // SENTENCES[split])
+    dealt = birds.deal(drawn, for_values)
+    again = np.arange(count) % drawn
+    pictures = birds.draw(dealt, for_pictures.random((drawn, birds.NUISANCES)))[again]
+    values = {name: known[again] for name, known in dealt.items()}
     texts = sentences.describe(values, for_sentences)
     said = sentences.read_off(texts)
     attributes = {name: torch.from_numpy(known) for name, known in values.items()}
@@ -79,6 +85,7 @@ def embedded(split: str, size: int | None, seed: int) -> MultimodalDataset:
         split=split,
         source="embedded",
         note="birds drawn from eight attributes, and sentences that mention two to four of them",
+        distinct=drawn if drawn < count else None,
     )
 
 

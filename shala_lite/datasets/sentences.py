@@ -13,7 +13,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from ..vocabulary import Vocabulary, words_of
+from ..vocabulary import UNKNOWN, Vocabulary, words_of
 from .birds import VALUES, Values
 
 LENGTH = 16  # words of the longest sentence
@@ -183,7 +183,7 @@ def _statements() -> dict[str, list[tuple[tuple[str, ...], tuple[str, str]]]]:
 def _vocabulary() -> Vocabulary:
     words = {word for first in _STATEMENTS.values() for said, _ in first for word in said}
     words |= {"a", "an", "this", "with", "has", "whose", "and"}
-    return Vocabulary(("<pad>", *sorted(words)))
+    return Vocabulary(("<pad>", UNKNOWN, *sorted(words)))
 
 
 _STATEMENTS = _statements()
