@@ -20,11 +20,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from .choices import Control as Control
+from .choices import explore as explore
 from .pages import Page as Page
-from .pages import explore as explore
 from .pages import figure as figure
-from .pages import slider as slider
-from .pages import widget_slider as widget_slider
 from .pictures import array
 from .pictures import image_grid as image_grid
 from .pictures import mosaic as mosaic

@@ -77,8 +77,9 @@ TOP = ["report", "scaling", "stages", "text_probes", "experiments", "more_judges
 # from arrays, and training knows neither models nor data.
 ONLY = {
     "pages": set(),
+    "choices": {"pages"},
     "pictures": set(),
-    "plotting": {"pages", "pictures"},
+    "plotting": {"choices", "pages", "pictures"},
     "checkpoints": set(),
     "recorded": set(),
     "training": {"checkpoints", "recorded"},
@@ -197,7 +198,7 @@ def test_the_core_and_the_package_stay_small():
     own = [path for path in files() if name_of(path) not in {"datasets", "experts"}]
     # The code is counted, not what explains it: docstrings are wanted.
     assert sum(map(code_lines, [path for path in own if name_of(path) in CORE])) < 1900
-    assert sum(map(code_lines, own)) < 6500
+    assert sum(map(code_lines, own)) < 6600
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))

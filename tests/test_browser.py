@@ -7,6 +7,7 @@ well where `make book` has rendered it. Without Chromium all of this is skipped.
 import functools
 import http.server
 import importlib.util
+import math
 import os
 import shutil
 import threading
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from shala_lite import pages as drawn
+from shala_lite import plotting as drawn
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BOOK = REPOSITORY / "book"
@@ -66,6 +67,16 @@ def small_page() -> nbformat.NotebookNode:
     words = {"alt": "eight squares", "caption": r"They brighten as \(t\) grows."}
     numbers = {"alt": "a falling line", "caption": r"The line falls, \(y = 1 - x\)."}
     labels = [f"t = {i}" for i in range(FRAMES)]
+    controls = [
+        drawn.Control("side", ["left", "right"], "select", start=1),
+        drawn.Control("grey", [0, 80, 160]),
+    ]
+
+    def square(side, grey):
+        picture = np.full((28, 56, 3), 255, np.uint8)
+        picture[:, slice(28) if side == "left" else slice(28, None)] = grey
+        return picture
+
     long = r"\sum_{m=1}^{M} \mathbb{E}_{q(z \mid x_1, \ldots, x_M)} \log p_m(x_m \mid z) - "
     text = (
         "# A small page\n\n"
@@ -78,7 +89,8 @@ def small_page() -> nbformat.NotebookNode:
     cells = [
         new.new_markdown_cell(text),
         cell("figure(chart())", drawn.figure(chart(), **numbers)),
-        cell("slider(frames)", drawn.slider(frames, labels, label="noise level", zoom=3, **words)),
+        cell("explore(frames)", drawn.explore(frames, labels, live=False, zoom=3, **words)),
+        cell("explore(square)", drawn.explore(square, controls, live=False, zoom=3, **words)),
         cell("x = " + " + ".join(["1"] * 60), tags=["hide-cell"]),
     ]
     kernel = {"name": "python3", "display_name": "Python 3"}
@@ -185,22 +197,39 @@ def visible_frames(figure) -> list[int]:
 
 
 def assert_slides(page, figure) -> None:
-    """A slider shows one frame at a time, says which, and follows the keys."""
-    control = figure.locator("input[type=range]")
-    last = int(control.get_attribute("max"))
-    name = figure.locator("label").inner_text()
-    assert name.strip()
-    assert figure.get_by_label(name).count() == 1
-    control.focus()
-    page.keyboard.press("Home")
+    """One frame at a time is shown, that of what is chosen; ranges say it and follow the keys."""
+    controls = figure.locator("input[type=range], select").all()
+    counts = []
+    for control in controls:
+        name = figure.locator(f"label[for='{control.get_attribute('id')}']").inner_text()
+        assert name.strip()
+        assert figure.get_by_label(name, exact=True).count() == 1
+        control.focus()
+        if control.get_attribute("type") == "range":
+            counts.append(int(control.get_attribute("max")) + 1)
+            page.keyboard.press("Home")
+        else:
+            counts.append(control.locator("option").count())
+            control.select_option(index=0)
+    assert figure.locator("img").count() == math.prod(counts)
     assert visible_frames(figure) == [0]
-    first = figure.locator("output").inner_text()
-    page.keyboard.press("ArrowRight")
-    assert visible_frames(figure) == [1]
-    assert figure.locator("output").inner_text() != first
-    page.keyboard.press("End")
-    assert visible_frames(figure) == [last]
-    assert figure.locator("img").count() == last + 1
+    for i, control in enumerate(controls):
+        step = math.prod(counts[i + 1 :])
+        control.focus()
+        if control.get_attribute("type") == "range":
+            output = control.locator("xpath=following-sibling::output")
+            first = output.inner_text()
+            page.keyboard.press("ArrowRight")
+            assert output.inner_text() != first
+            assert visible_frames(figure) == [step]
+            page.keyboard.press("End")
+        else:
+            control.select_option(index=counts[i] - 1)
+        assert visible_frames(figure) == [step * (counts[i] - 1)]
+        if control.get_attribute("type") == "range":
+            page.keyboard.press("Home")
+        else:
+            control.select_option(index=0)
 
 
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS.keys())
@@ -219,8 +248,9 @@ def test_a_small_book_is_whole_without_a_network(small, browser, width):
 def test_a_slider_moves_in_a_rendered_page(small, browser, width):
     with Visit(browser, small, width) as visit:
         page = visit.open("page.html")
-        (figure,) = page.locator(".shala-slider").all()
+        figure, several = page.locator(".shala-slider").all()
         assert_slides(page, figure)
+        assert_slides(page, several)
         control = figure.locator("input[type=range]")
         control.fill("0")
         assert visible_frames(figure) == [0]
