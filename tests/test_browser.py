@@ -238,9 +238,9 @@ def test_a_small_book_is_whole_without_a_network(small, browser, width):
         for name in ("page.html", "references.html"):
             assert_sound(visit, name)
         page = visit.open("page.html")
-        # In the text, in the display formula, and in both captions.
+        # In the text, in the display formula, and in the three captions.
         assert page.locator("mjx-container").count() >= 4
-        assert page.locator("figcaption mjx-container").count() == 2
+        assert page.locator("figcaption mjx-container").count() == 3
         assert page.locator("mjx-container[display=true]").count() == 1
 
 
