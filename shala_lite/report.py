@@ -18,6 +18,7 @@ from .keys import KEYS
 from .pages import CAPTION, Page, figure
 from .publish import Published, published
 from .runs import Run, split_metric
+from .training import History
 
 SCALES = ("full", "laptop")  # the first of these that has been run is what a chapter quotes
 COUNTS = ("evaluations per sample", "items", "numbers")  # units of whole numbers
@@ -65,7 +66,10 @@ def table(header: Sequence[Any], rows: Iterable[Sequence[Any]], *, caption: str 
 def numbers(
     rows: Mapping[str, Mapping[Any, float]], *, caption: str = "", form: str = ".3f"
 ) -> Page:
-    """A table of {row: {column: number}}, `-` for NaN; columns are those of the first row."""
+    """A table of {row: {column: number}}; columns are those of the first row.
+
+    `-` stands for NaN, and for a number that a row lacks.
+    """
     if not rows:
         raise ValueError("rows is empty; expected {row: {column: number}}")
     columns = list(next(iter(rows.values())))
@@ -73,8 +77,19 @@ def numbers(
     def cell(value: float) -> str:
         return "-" if math.isnan(value) else format(value, form)
 
-    body = [[name, *(cell(row[key]) for key in columns)] for name, row in rows.items()]
+    body = [
+        [name, *(cell(row.get(key, math.nan)) for key in columns)] for name, row in rows.items()
+    ]
     return table(["", *(str(key).replace("_", " ") for key in columns)], body, caption=caption)
+
+
+def trainings(histories: Mapping[str, History]) -> Page:
+    """Steps and seconds of each training {label: history}; variants without their settings."""
+    rows = {
+        label.split(" (")[0]: {"steps": found.steps[-1], "seconds": found.seconds}
+        for label, found in histories.items()
+    }
+    return numbers(rows, form=".0f", caption="What each training took, in seconds of the clock.")
 
 
 def scores(

@@ -146,9 +146,13 @@ def spread(names: Sequence[str], count: int) -> list[str]:
 
 
 def growth(costs: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
-    """How the costs {M: `step_cost`} grow: the `exponent` of seconds, memory and parameters."""
+    """How the costs {M: `step_cost`} grow: the `exponent` of seconds, memory and parameters.
+
+    And what they are: `seconds@M_views` for every M.
+    """
     keys = {"seconds": "seconds", "memory": "memory_mib", "parameters": "parameters"}
-    return {
+    slopes = {
         f"{name}_exponent": exponent(list(costs), [own[key] for own in costs.values()])
         for name, key in keys.items()
     }
+    return slopes | {f"seconds@{count}_views": own["seconds"] for count, own in costs.items()}

@@ -16,7 +16,7 @@ from .datasets import MultimodalDataset
 from .view_agreement import Seen, ViewJudge, look, majority, spread_scores, view_scores
 from .view_matcher import ViewMatcher
 from .view_sets import silhouettes
-from .visual_hull import hull_scores
+from .visual_hull import hull_scores, overlap
 
 Views = Mapping[str, Tensor]
 
@@ -74,6 +74,47 @@ class ViewEvaluation:
         """What most views of each set {view: (N, 4, H, W)} show, {attribute: (N,)}."""
         readings = self.look(views).readings
         return {name: majority(read, self.judge.classes[name]) for name, read in readings.items()}
+
+    def strangers(self, generator: torch.Generator) -> Tensor:
+        """For each real object another one, (N,) int64, drawn from those of other categories.
+
+        From all others where there is one category.
+
+        Args:
+            generator: on the CPU.
+        """
+        apart = self.categories[:, None] != self.categories
+        if not apart.any():
+            apart = ~torch.eye(len(apart), dtype=torch.bool)
+        return torch.multinomial(apart.float(), 1, generator=generator)[:, 0]
+
+    def followed(self, views: Views, partner: Tensor) -> dict[str, dict[str, float]]:
+        """Whom sets follow that were made from a view of object n and one of `partner[n]`.
+
+        Args:
+            views: {view: (N, 4, H, W)}, a set for each real object.
+            partner: (N,) int64, the position of another real object.
+
+        Returns:
+            {attribute: {`one`, `other`, `neither`: share of sets whose majority shows it}}, over
+            sets where the two differ, and `outline` last: the overlap of silhouettes with those of
+            either. Attributes in which no pair differs are left out.
+        """
+        partner, found = partner.cpu(), {}
+        for name, shown in self.majorities(views).items():
+            known = self.truth[name]
+            differ = known != known[partner]
+            if differ.any():
+                one, other = (
+                    (shown == right)[differ].double().mean().item()
+                    for right in (known, known[partner])
+                )
+                found[name] = {"one": one, "other": other, "neither": 1 - one - other}
+        shapes = silhouettes(views).cpu()
+        fits = [
+            overlap(shapes, real).mean().item() for real in (self.outlines, self.outlines[partner])
+        ]
+        return {**found, "outline": dict(zip(("one", "other"), fits))}
 
     def accuracy(self, seen: Seen) -> float:
         """Share of attributes that are read off views as the real object of that place has them.

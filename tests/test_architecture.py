@@ -58,6 +58,7 @@ JUDGING = [
     "view_matcher",
     "view_agreement",
     "view_evaluation",
+    "view_edits",
 ]
 # Runs see paths and dictionaries: none of these knows a model, a dataset or a metric.
 BOOKKEEPING = [
@@ -198,7 +199,7 @@ def test_the_core_and_the_package_stay_small():
     own = [path for path in files() if name_of(path) not in {"datasets", "experts"}]
     # The code is counted, not what explains it: docstrings are wanted.
     assert sum(map(code_lines, [path for path in own if name_of(path) in CORE])) < 1900
-    assert sum(map(code_lines, own)) < 6600
+    assert sum(map(code_lines, own)) < 6700
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from shala_lite import metrics, publish, report, runs
+from shala_lite.training import History
 
 PARAMETERS = {"profile": "full", "dataset": "d", "source": "real", "root": None, "seed": 0}
 
@@ -61,6 +62,18 @@ def test_numbers_keep_rows_and_columns_apart():
     assert Cells(page).rows[1] == ["r", "-", "2"]
     with pytest.raises(ValueError, match="rows is empty"):
         report.numbers({})
+    lacking = report.numbers({"r": {"a": 1, "c": 2}, "s": {"c": 4}}, form=".0f")
+    assert Cells(lacking).rows[2] == ["s", "-", "4"]
+
+
+def test_trainings_are_named_without_their_settings():
+    long, short = History(steps=[10, 20], seconds=3.4), History(steps=[5], seconds=1.0)
+    page = report.trainings({"stage 1": long, "stage 1 moe (depth 2, hidden 256)": short})
+    assert Cells(page).rows == [
+        ["", "steps", "seconds"],
+        ["stage 1", "20", "3"],
+        ["stage 1 moe", "5", "1"],
+    ]
 
 
 def test_scores_come_from_the_run_with_direction_and_origin(run):

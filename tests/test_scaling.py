@@ -73,6 +73,9 @@ def test_growth_is_told_by_exponents():
         "seconds_exponent": pytest.approx(1),
         "memory_exponent": pytest.approx(2),
         "parameters_exponent": pytest.approx(1),
+        "seconds@8_views": 0.8,
+        "seconds@2_views": 0.2,
+        "seconds@4_views": 0.4,
     }
 
 

@@ -57,6 +57,32 @@ def test_accuracy_compares_with_the_object_of_the_same_place(evaluation):
     assert found < 0.9
 
 
+def test_strangers_are_of_another_category_where_there_are_several(evaluation, monkeypatch):
+    rng = torch.Generator().manual_seed(0)
+    found = evaluation.strangers(rng)
+    assert (evaluation.categories[found] != evaluation.categories).all()
+    assert len(set(found.tolist())) > 8
+    monkeypatch.setattr(evaluation, "categories", torch.zeros(24, dtype=torch.int64))
+    alone = evaluation.strangers(rng)
+    assert (alone != torch.arange(24)).all()
+
+
+def test_a_set_follows_the_object_that_it_shows(evaluation, others, monkeypatch):
+    partner = evaluation.strangers(torch.Generator().manual_seed(0))
+    views = others[1].observations
+    truth, other = evaluation.truth, {n: x[partner] for n, x in views.items()}
+    monkeypatch.setattr(evaluation, "majorities", lambda views: truth)  # a judge that errs never
+    rows = evaluation.followed(views, partner)
+    assert list(rows) == [*truth, "outline"]
+    for name in truth:
+        assert rows[name] == {"one": 1.0, "other": 0.0, "neither": 0.0}
+    assert rows["outline"]["one"] == 1.0 > rows["outline"]["other"] + 0.2
+    swapped = evaluation.followed(other, partner)["outline"]
+    assert swapped == {"one": rows["outline"]["other"], "other": 1.0}
+    monkeypatch.setattr(evaluation, "truth", dict.fromkeys(truth, torch.zeros(24).long()))
+    assert list(evaluation.followed(views, partner)) == ["outline"]
+
+
 def test_the_majority_of_a_set_is_what_most_of_its_views_show(evaluation, others):
     views = others[1].observations
     found, readings = evaluation.majorities(views), evaluation.look(views).readings
