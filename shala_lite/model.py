@@ -1,7 +1,7 @@
 """ShaLa: both stages as one model that generates, translates, saves and loads."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,32 @@ def make_vae(variant: str, modalities: Sequence[Modality], **options: Any) -> Mu
     if variant in FUSIONS:
         return FusedVAE(modalities, fusion=variant, **options)
     return EXPERTS[variant](modalities, **options)
+
+
+def as_tensor(modality: Modality, seen: Any, device: torch.device | str = "cpu") -> Tensor:
+    """Observations of a modality (n, *shape); the strings of a text become token ids.
+
+    Args:
+        modality: m.
+        seen: a tensor, which stays what it is; of a text also a list of n strings.
+        device: of the ids.
+
+    Raises:
+        ValueError: neither, or a word that is no token where the vocabulary has no ``"<unk>"``.
+    """
+    if isinstance(seen, Tensor):
+        return seen
+    argument, vocabulary = f"x[{modality.name!r}]", modality.vocabulary
+    if vocabulary is None:
+        raise ValueError(f"{argument}: {type(seen).__name__}, expected a tensor of pixels")
+    if not isinstance(seen, (list, tuple)) or not all(isinstance(text, str) for text in seen):
+        raise ValueError(
+            f"{argument}: {seen!r:.60}, expected a list of strings or a tensor of token ids"
+        )
+    try:
+        return vocabulary.encode(seen, *modality.shape).long().to(device)
+    except ValueError as error:  # it calls the strings `texts`
+        raise ValueError(f"{argument}{str(error).removeprefix('texts')}") from error
 
 
 def save_module(module: nn.Module, config: dict, folder: Path, name: str) -> None:
@@ -140,6 +166,7 @@ class ShaLa:
         sampler: str = "heun",
         guidance: float = 1.0,
         generator: torch.Generator | None = None,
+        text_generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         """n joint samples of all modalities, {name: (n, *shape)}: see `MultimodalVAE.decode`.
 
@@ -147,36 +174,49 @@ class ShaLa:
             n: how many.
             steps, sampler, generator: as in `LatentPrior.sample`.
             guidance: against the prior's guide; 1 is none.
+            text_generator: draws the tokens of texts; without one each is the likeliest. It may be
+                `generator` itself, which then has drawn z before.
         """
         options: dict[str, Any] = dict(steps=steps, sampler=sampler, generator=generator)
         z = self.prior.sample(n, guidance=guidance, against="guide", **options).z
-        return self.vae.decode(z)
+        return self.vae.decode(z, text_generator)
 
     @torch.no_grad()
     def translate(
         self,
-        x: dict[str, Tensor],
+        x: Mapping[str, Tensor | Sequence[str]],
         *,
         steps: int = 16,
         sampler: str = "heun",
         guidance: float = 1.0,
         generator: torch.Generator | None = None,
+        text_generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
         """All modalities, generated from the observations of any subset.
 
         Args:
-            x: {name: (n, *shape)}, pixels in [0, 1] or token ids, at least one modality.
+            x: {name: (n, *shape)}, pixels in [0, 1] or token ids, at least one modality. A text may
+                also be a list of n strings, which its vocabulary encodes: `Vocabulary.encode`.
             steps, sampler, generator: as in `LatentPrior.sample`.
             guidance: against nothing given; 1 is none.
+            text_generator: as in `generate`.
+
+        Raises:
+            KeyError: an unknown modality.
+            ValueError: nothing in `x`; else see `as_tensor` and `observed.check_observations`.
         """
         if not x:
             raise ValueError("x: empty, expected at least one modality; see generate")
-        given = self.vae.features(x)
-        n = len(next(iter(x.values())))
+        observed: dict[str, Any] = dict(x)
+        for modality in self.vae.modalities:
+            if (name := modality.name) in x:
+                observed[name] = as_tensor(modality, x[name], next(self.vae.parameters()).device)
+        given = self.vae.features(observed)
+        n = len(next(iter(given.values())))
         samples = self.prior.sample(
             n, given, steps=steps, sampler=sampler, guidance=guidance, generator=generator
         )
-        return self.vae.decode(samples.z)
+        return self.vae.decode(samples.z, text_generator)
 
     def save(self, folder: Path | str) -> None:
         """Write both stages as safetensors and JSON."""

@@ -9,6 +9,9 @@ and by nothing else.
     occlusion   a grey rectangle with the share s of the area, at a random place
     odd one     another item's view, of another class
 
+Of a text, noise puts a token drawn from the whole vocabulary, padding too, in place of each with
+probability s; occlusion makes padding of a share s of its positions, one after another.
+
 Whatever is drawn comes from a generator on the CPU: the same seed gives the same bytes.
 """
 
@@ -23,6 +26,7 @@ from shala_lite import evaluation
 from shala_lite.datasets import MultimodalDataset
 from shala_lite.flow_map import FlowMap
 from shala_lite.judges import Judges
+from shala_lite.modalities import Modality
 from shala_lite.prior import LatentPrior
 from shala_lite.vae import MultimodalVAE
 
@@ -76,10 +80,10 @@ def spoil(
 ) -> MultimodalDataset:
     """The same items, with the views at `which` damaged.
 
-    The noise, or the place of the rectangle, depends on the seed and not on the strength.
+    What is drawn depends on the seed and not on the strength.
 
     Args:
-        data: of images.
+        data: of images, texts or both.
         which: (N, M) bool.
         kind: one of `KINDS`.
         strength: s, from 0, which changes nothing, to 1, which leaves nothing.
@@ -94,7 +98,9 @@ def spoil(
         raise ValueError(f"strength: {strength}, expected 0 to 1")
     damage = {"noise": _noisy, "occlusion": _occluded}[kind]
     generator = torch.Generator().manual_seed(seed)
-    damaged = {name: damage(x, strength, generator) for name, x in data.observations.items()}
+    damaged = {
+        m.name: damage(m, data.observations[m.name], strength, generator) for m in data.modalities
+    }
     return _exchange(data, which, damaged, f"{kind} {strength:g} on some views")
 
 
@@ -134,21 +140,27 @@ def _exchange(
     return replace(data, observations=observations, note=f"{data.note}; {note}", _fingerprint=None)
 
 
-def _noisy(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+def _noisy(m: Modality, x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    if m.vocabulary is not None:
+        replaced = torch.rand(x.shape, generator=generator) < strength
+        drawn = torch.randint(len(m.vocabulary), x.shape, generator=generator, dtype=x.dtype)
+        return torch.where(replaced.to(x.device), drawn.to(x.device), x)
     noise = torch.randint(256, x.shape, generator=generator, dtype=torch.uint8).to(x.device)
     return ((1 - strength) * x.float() + strength * noise.float()).round().to(torch.uint8)
 
 
-def _occluded(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    place = torch.rand(2, len(x), generator=generator)
-    inside = torch.ones(len(x), *x.shape[-2:], dtype=torch.bool)
-    for axis, (size, at) in enumerate(zip(x.shape[-2:], place)):
-        side = round(strength**0.5 * size)
+def _occluded(m: Modality, x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
+    sizes = m.shape[-2:]  # rows and columns, or positions
+    covered = []  # (N, size) each
+    for size, at in zip(sizes, torch.rand(len(sizes), len(x), generator=generator)):
+        side = round(strength ** (1 / len(sizes)) * size)
         start = (at * (size - side + 1)).long()[:, None]
         ticks = torch.arange(size)
-        covered = (ticks >= start) & (ticks < start + side)  # (N, size)
-        inside &= covered[:, :, None] if axis == 0 else covered[:, None]
-    return torch.where(inside[:, None].to(x.device), torch.full_like(x, 128), x)
+        covered.append((ticks >= start) & (ticks < start + side))
+    if m.kind == "text":
+        return torch.where(covered[0].to(x.device), torch.zeros_like(x), x)
+    inside = covered[0][:, None, :, None] & covered[1][:, None, None]
+    return torch.where(inside.to(x.device), torch.full_like(x, 128), x)
 
 
 @torch.no_grad()

@@ -5,24 +5,51 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import NAMES, rng, stir, tiny_images, tiny_latents, tiny_prior, tiny_vae
+from tiny_models import (
+    FEATURE,
+    LATENT,
+    NAMES,
+    rng,
+    stir,
+    tiny_images,
+    tiny_latents,
+    tiny_prior,
+    tiny_vae,
+)
 
 from shala_lite.flow_map import FlowMap
+from shala_lite.modalities import Modality
 from shala_lite.model import (
     ShaLa,
     load_flow_map,
     load_prior,
     load_vae,
+    make_vae,
     save_flow_map,
     save_prior,
     save_vae,
 )
+from shala_lite.vocabulary import UNKNOWN, Vocabulary
+
+LETTERS = Vocabulary((" ", *"enotw"), "")
 
 
 def tiny_model(vae_options=None, prior_options=None):
     prior = tiny_prior(**(prior_options or {}))
     prior.standardise(tiny_latents())
     return ShaLa(tiny_vae(**(vae_options or {})), prior)
+
+
+def speaking_model(vocabulary=LETTERS):
+    """A picture and a text of four tokens."""
+    modalities = (Modality("digit", (2, 8, 8)), Modality("word", (4,), "text", vocabulary))
+    sizes = dict(latent_dim=LATENT, feature_dim=FEATURE, hidden=7, widths=(3, 4), text_width=4)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        vae = make_vae("concat", modalities, **sizes)
+    prior = tiny_prior(("digit", "word"))
+    prior.standardise(tiny_latents(names=("digit", "word")))
+    return ShaLa(stir(vae), prior)
 
 
 def assert_equal(found, expected):
@@ -207,6 +234,90 @@ def test_stages_that_do_not_fit_are_refused():
 def test_translating_nothing_is_refused():
     with pytest.raises(ValueError, match="x: empty"):
         tiny_model().translate({})
+
+
+@pytest.mark.parametrize("seen", [torch.rand(2, 2, 8, 8), ["two", "one"]])
+def test_translating_what_is_no_modality_is_refused_by_name(seen):
+    expected = r"x: unknown modalities \['nope'\], expected among \['digit', 'word'\]"
+    with pytest.raises(KeyError, match=expected):
+        speaking_model().translate({"nope": seen})
+    with pytest.raises(KeyError, match=expected):
+        speaking_model().translate({"word": ["two", "one"], "nope": seen})
+
+
+def test_a_text_is_given_as_strings_or_as_their_ids():
+    model, texts = speaking_model(), ["two", " one", "", "toe"]
+    ids = torch.tensor([[4, 5, 3, 0], [0, 3, 2, 1], [0, 0, 0, 0], [4, 3, 1, 0]])
+    images = tiny_images(4, ["digit"])
+    asked = dict(steps=2, guidance=2.0)
+    for beside in ({}, images):
+        expected = model.translate({**beside, "word": ids}, **asked, generator=rng())
+        for said in (texts, tuple(texts)):
+            x = {"word": said, **beside}
+            assert_equal(model.translate(x, **asked, generator=rng()), expected)
+            assert x["word"] is said
+        other = model.translate({**beside, "word": texts[::-1]}, **asked, generator=rng())
+        assert not torch.equal(other["digit"], expected["digit"])
+
+
+def test_a_word_that_is_no_token_is_an_unknown_one_where_there_is_such_a_token():
+    model = speaking_model(Vocabulary(("<pad>", UNKNOWN, "red", "bird")))
+    ids = torch.tensor([[2, 1, 3, 0]])
+    expected = model.translate({"word": ids}, steps=2, generator=rng())
+    assert_equal(model.translate({"word": ["Red, odd bird."]}, steps=2, generator=rng()), expected)
+
+
+@pytest.mark.parametrize(
+    ("x", "complaint"),
+    [
+        (
+            {"word": ["one", "ten", "six"]},
+            r"x\['word'\]\[2\]: 's' in 'six' is no token, .*'e', 'n'",
+        ),
+        ({"word": "two"}, r"x\['word'\]: 'two', expected a list of strings or a tensor of token"),
+        ({"word": ["two", 1]}, r"x\['word'\]: \['two', 1\], expected a list of strings"),
+        ({"word": [[4, 5, 3, 0]]}, r"x\['word'\]: \[\[4, 5, 3, 0\]\], expected a list of str"),
+        ({"word": None}, r"x\['word'\]: None, expected a list of strings"),
+        ({"word": []}, r"x\['word'\]: shape \(0, 4\), expected \(B, 4\)"),
+        ({"digit": ["two"]}, r"x\['digit'\]: list, expected a tensor of pixels"),
+        ({"word": ["two"], "digit": [0.5]}, r"x\['digit'\]: list, expected a tensor of pixels"),
+        ({"word": ["two"], "digit": torch.rand(2, 2, 8, 8)}, r"x\['word'\]: shape \(1, 4\), exp"),
+    ],
+)
+def test_what_is_no_observation_is_refused_by_name(x, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        speaking_model().translate(x, steps=1)
+
+
+def test_words_are_the_likeliest_or_drawn_and_pictures_do_not_depend_on_it():
+    model, n = speaking_model(), 40
+    x = {"digit": torch.rand(n, 2, 8, 8, generator=rng(3))}
+    h = model.vae.features(x)
+    for act, z in (
+        (
+            lambda **of: model.generate(n, steps=2, generator=rng(1), **of),
+            model.prior.sample(n, steps=2, generator=rng(1)).z,
+        ),
+        (
+            lambda **of: model.translate(x, steps=2, generator=rng(1), **of),
+            model.prior.sample(n, h, steps=2, generator=rng(1)).z,
+        ),
+    ):
+        greedy, drawn = act(), act(text_generator=rng(5))
+        assert_equal(greedy, model.vae.decode(z))
+        assert_equal(drawn, model.vae.decode(z, rng(5)))
+        assert_equal(drawn, act(text_generator=rng(5)))
+        assert torch.equal(greedy["digit"], drawn["digit"])
+        assert not torch.equal(greedy["word"], drawn["word"])
+        assert not torch.equal(act(text_generator=rng(6))["word"], drawn["word"])
+
+
+def test_one_generator_may_draw_both_latents_and_words():
+    model, one = speaking_model(), rng(1)
+    found = model.generate(20, steps=2, generator=one, text_generator=one)
+    one = rng(1)
+    z = model.prior.sample(20, steps=2, generator=one).z
+    assert_equal(found, model.vae.decode(z, one))
 
 
 def test_a_folder_without_a_model_is_a_clear_error(tmp_path):

@@ -1,11 +1,24 @@
 """The stress test: who is dealt which part, what spoiling does, and that a seed fixes all of it."""
 
+import dataclasses
+
 import pytest
 import torch
-from tiny_models import LATENT, NAMES, rng, tiny_dataset, tiny_latents, tiny_prior, tiny_vae
+from tiny_models import (
+    FEATURE,
+    LATENT,
+    NAMES,
+    rng,
+    stir,
+    tiny_dataset,
+    tiny_latents,
+    tiny_prior,
+    tiny_vae,
+)
 
 from shala_lite import evaluation, load_dataset, metrics, stress
 from shala_lite.judges import Judges
+from shala_lite.model import make_vae
 
 N = 60
 
@@ -35,6 +48,15 @@ def prior():
     prior = tiny_prior()
     prior.standardise(tiny_latents())
     return prior
+
+
+def small_vae(modalities):
+    """A stirred stage 1 of a real data set's modalities."""
+    sizes = dict(latent_dim=LATENT, feature_dim=FEATURE, hidden=7, widths=(3, 4), text_width=4)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        vae = make_vae("concat", modalities, **sizes)
+    return stir(vae).eval()
 
 
 def test_a_deal_gives_each_part_to_one_view_and_nests_the_good_ones():
@@ -67,9 +89,10 @@ def test_a_deal_without_room_is_an_error(good, spoilt):
 
 
 @pytest.mark.parametrize("kind", stress.KINDS)
-def test_spoiling_is_the_same_bytes_from_a_seed(kind):
-    data = load_dataset("polymnist", "test", size=50)
-    which = stress.deal(50, 5, seed=0).spoilt()
+@pytest.mark.parametrize("name", ["polymnist", "mst"])
+def test_spoiling_is_the_same_bytes_from_a_seed(name, kind):
+    data = load_dataset(name, "test", size=50)
+    which = stress.deal(50, len(data.modalities), seed=0).spoilt()
     first = stress.spoil(data, which, kind, 0.4, seed=7)
     again = stress.spoil(data, which, kind, 0.4, seed=7)
     assert first.fingerprint == again.fingerprint
@@ -108,6 +131,69 @@ def test_a_rectangle_has_the_share_it_says_and_full_noise_nothing_of_the_picture
     other = tiny_dataset(N, seed=1)
     noise = [stress.spoil(d, everything, "noise", 1.0, seed=0) for d in (data, other)]
     assert torch.equal(*(d.observations["a"] for d in noise))
+
+
+@pytest.fixture(scope="module")
+def spoken():
+    """600 texts of eight letters beside their pictures, and their ids of 0 to 15."""
+    return load_dataset("mst", "test", size=600)
+
+
+def spoilt_words(data, kind, strength, seed=1):
+    """All words (N, 8) after all of the item was spoilt; the ids still are tokens."""
+    everything = torch.ones(len(data), 3, dtype=torch.bool)
+    found = stress.spoil(data, everything, kind, strength, seed).observations["word"]
+    assert found.dtype == torch.int16
+    assert found.min() >= 0
+    assert found.max() < len(data.modalities[2].vocabulary)
+    return found
+
+
+def test_noise_replaces_that_share_of_the_tokens_by_uniform_ones(spoken):
+    before, tokens = spoken.observations["word"], 16
+    assert torch.equal(spoilt_words(spoken, "noise", 0.0), before)
+    weak, strong = (spoilt_words(spoken, "noise", s) != before for s in (0.3, 0.7))
+    # one draw in 16 is the token that was there; 4,800 tokens: a standard error of 0.007
+    assert weak.double().mean().item() == pytest.approx(0.3 * 15 / tokens, abs=0.03)
+    assert strong.double().mean().item() == pytest.approx(0.7 * 15 / tokens, abs=0.03)
+    assert (weak <= strong).all()
+    assert (weak.any(1) & ~weak.all(1)).any()  # each token for itself
+    every = spoilt_words(spoken, "noise", 1.0)
+    shares = torch.bincount(every.flatten().long(), minlength=tokens) / every.numel()
+    assert (shares - 1 / tokens).abs().max() < 0.02
+    other = load_dataset("mst", "test", size=600, seed=1)
+    assert torch.equal(spoilt_words(other, "noise", 1.0), every)  # nothing is left
+
+
+def test_occlusion_blanks_that_share_of_the_positions_in_one_place(spoken):
+    whole = torch.ones_like(spoken.observations["word"])
+    filled = {**spoken.observations, "word": whole}
+    data = dataclasses.replace(spoken, observations=filled)
+    assert torch.equal(spoilt_words(data, "occlusion", 0.0), whole)
+    for strength, count in ((0.25, 2), (0.5, 4), (0.9, 7), (1.0, 8)):
+        gone = spoilt_words(data, "occlusion", strength) == 0
+        assert (gone.sum(1) == count).all()
+        edges = torch.nn.functional.pad(gone.int(), (1, 1)).diff(dim=1)
+        assert (edges.abs().sum(1) == 2).all()  # one after another
+        starts = edges.argmax(1).bincount()
+        assert len(starts) == 8 - count + 1  # every place, and as often
+        assert starts.min() > 0.7 * len(data) / len(starts)
+    kept = spoilt_words(spoken, "occlusion", 0.5)
+    assert ((kept == spoken.observations["word"]) | (kept == 0)).all()
+
+
+@pytest.mark.parametrize("kind", stress.KINDS)
+def test_only_the_words_asked_for_are_spoilt_and_a_model_reads_them(spoken, kind):
+    which = torch.zeros(len(spoken), 3, dtype=torch.bool)
+    which[::2, 2] = True
+    found = stress.spoil(spoken, which, kind, 0.8, seed=1)
+    for name in ("digit", "street"):
+        assert torch.equal(found.observations[name], spoken.observations[name])
+    before, after = spoken.observations["word"], found.observations["word"]
+    assert torch.equal(after[1::2], before[1::2])
+    assert (after[::2] != before[::2]).any(1).double().mean() > 0.9
+    few = small_vae(spoken.modalities)
+    assert evaluation.features_of(few, found.subset(slice(8)))["word"].isfinite().all()
 
 
 def test_the_odd_one_is_a_real_view_of_another_class(data):
@@ -209,3 +295,56 @@ def test_a_quarrel_counts_both_sides(data, judges, prior):
     assert found == stress.quarrel(*asked, 1, 1, seed=3, steps=2)
     alone = stress.quarrel(*asked, 1, 0, seed=3, steps=2)
     assert alone["conditional_coherence"] != found["conditional_coherence"]
+
+
+class Recorder:
+    """Judges that keep every byte of what they are shown."""
+
+    def __init__(self, judges):
+        self.judges, self.seen = judges, []
+
+    def __getitem__(self, name):
+        return self.judges[name]
+
+    def judge(self, x):
+        self.seen.append({name: seen.numpy().tobytes() for name, seen in x.items()})
+        return self.judges.judge(x)
+
+
+RUNS = {
+    "removal": lambda *asked, **how: stress.removal(*asked, **how),
+    "noise": lambda *asked, **how: stress.damage(*asked, "noise", [0.6], [1], **how),
+    "occlusion": lambda *asked, **how: stress.damage(*asked, "occlusion", [0.6], [0, 1], **how),
+    "quarrel": lambda *asked, **how: stress.quarrel(*asked, 1, 1, **how),
+}
+
+
+@pytest.fixture(scope="module", params=["polymnist", "mst"])
+def real_parts(request):
+    """A model of both stages, judges and few items of a data set."""
+    data = load_dataset(request.param, "test", size=16)
+    names = [m.name for m in data.modalities]
+    prior = tiny_prior(names)
+    prior.standardise(tiny_latents(names=names))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        judges = Judges.for_modalities(data.modalities, width=4).eval()
+    judges.fit_feature_statistics(data)
+    return small_vae(data.modalities), prior, judges, data
+
+
+@pytest.mark.parametrize("with_prior", [True, False])
+@pytest.mark.parametrize("run", RUNS)
+def test_what_is_generated_is_the_same_bytes_from_a_seed(real_parts, run, with_prior):
+    vae, prior, judges, data = real_parts
+    shown = []
+    for seed in (2, 2, 3):
+        recorder = Recorder(judges)
+        options = dict(steps=2, guidance=2.0) if with_prior else {}
+        RUNS[run](vae, prior if with_prior else None, recorder, data, seed=seed, **options)
+        shown.append(recorder.seen)
+    first, again, other = shown
+    assert first == again
+    for one, another in zip(first, other, strict=True):
+        assert list(one) == [m.name for m in data.modalities]
+        assert all(one[name] != another[name] for name in one)

@@ -88,6 +88,17 @@ def test_reading_checks_the_md5(tmp_path, monkeypatch):
         svhn.read_svhn(tmp_path, "test")
 
 
+def test_a_file_without_pictures_is_told_so_and_not_its_md5(tmp_path):
+    for arrays, lacking in (({"y": Y}, "X"), ({"X": X}, "y"), ({}, "X")):
+        savemat(tmp_path / "train_32x32.mat", arrays)
+        expected = rf"^{tmp_path}/train_32x32\.mat: holds no array {lacking}, expected X and y$"
+        with pytest.raises(ValueError, match=expected):
+            svhn.read_svhn(tmp_path, "train")
+    (tmp_path / "train_32x32.mat").write_bytes(GOOD[:-1])
+    with pytest.raises(ValueError, match=r"train_32x32\.mat: damaged, truncated"):
+        svhn.read_svhn(tmp_path, "train")
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no .*train_32x32\.mat"):
         svhn.read_svhn(tmp_path, "train")

@@ -66,15 +66,16 @@ def read_svhn(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.in
 
     Raises:
         FileNotFoundError: naming the file that is missing.
-        ValueError: where a file is damaged or is not SVHN's.
+        ValueError: where a file is damaged, holds other arrays (see `parse_svhn`) or is not SVHN's.
     """
     name = f"{part}_32x32.mat"
     path = folder / name
     if not path.is_file():
         raise FileNotFoundError(f"there is no {path}")
     content = path.read_bytes()
+    found = parse_svhn(content, path)  # says more about a wrong file than a checksum does
     check_svhn(name, content, path)
-    return parse_svhn(content, path)
+    return found
 
 
 def _load(content: bytes, origin: Path | str) -> dict[str, Any]:
