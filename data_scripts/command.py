@@ -6,7 +6,7 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -46,6 +46,7 @@ def run(
     root: Path | None,
     prepare: Callable[[Path], Sequence[str]],
     resumes: str = "continues a download where it stopped",
+    closing: Callable[[Path], Iterable[str]] = lambda root: (),
 ) -> int:
     """Prepare a data set under a lock and load an item of it; the exit status is 0 if it is there.
 
@@ -54,6 +55,7 @@ def run(
         root: as given on the command line; None is ``data_root()``.
         prepare: does it under the root it is given, and returns lines that say what was left out.
         resumes: what the next run does after an interruption.
+        closing: lines to print last, about what is now under the root.
     """
     root = data_root(root)
     try:
@@ -61,6 +63,7 @@ def run(
         with FileLock(root / f".{name}.lock", timeout=0):
             left_out = prepare(root)
         ready = load_dataset(name, "test", source="real", root=root, size=1)
+        last = list(closing(root))
     except Timeout:
         return _fail(f"another process is preparing the data under {root}")
     except (DownloadError, ValueError, OSError) as error:
@@ -72,6 +75,8 @@ def run(
     print(f"Ready under {root}: {ready.note}.")
     print(f'Use: load_dataset("{name}", "train", source="real", root="{root}"),')
     print(f"or set SHALA_DATA={root} and leave root away.")
+    for line in last:
+        print(line)
     return 0
 
 

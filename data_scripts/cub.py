@@ -28,7 +28,9 @@ from data_scripts.cub_layout import (
     Contents,
     Photograph,
     check_parts,
+    digest,
     find_layout,
+    find_text,
     read_layout,
     read_picture,
     report,
@@ -55,13 +57,13 @@ def prepare(
 ) -> list[str]:
     """The layout in ``source`` as arrays in ``root/cub_arrays``.
 
-    Arrays that are there and whole are kept, unless ``captions`` says otherwise than they do.
-    Others are replaced only once the new ones are complete.
+    Arrays that are there, whole, and made of the same files are kept, unless ``captions`` says
+    otherwise than they do. Others are replaced only once the new ones are complete.
 
     Args:
         root: the data root.
         source: a folder with the official layout, or with ``CUB_200_2011`` in it.
-        text: the folder of the captions. None: where ``read_layout`` looks.
+        text: the folder of the captions. None: where ``find_text`` looks.
         captions: which they are, one of ``cub.CAPTIONS``: nobody can tell from the files.
             None: unstated.
         progress: whether to show a progress bar.
@@ -74,9 +76,11 @@ def prepare(
         ValueError: where content is not what it should be, or nothing of it can be used.
     """
     target = root / cub.ARRAYS
-    if _kept(target, captions):
-        return report(Contents(left_out=cub.read_manifest(target).get("left_out", {})))
     folder = find_layout(source)
+    text = find_text(folder, text)
+    made_of = digest(folder, text)
+    if _kept(target, captions, made_of):
+        return report(Contents(left_out=cub.read_manifest(target)["left_out"]))
     found = read_layout(folder, text)
     part = target.with_name(target.name + ".part")
     part.mkdir(parents=True, exist_ok=True)
@@ -88,6 +92,7 @@ def prepare(
         "captions": captions or "unstated",
         "items": {split: len(photographs) for split, photographs in found.parts.items()},
         "left_out": found.left_out,
+        "made_of": made_of,
         "sha256": names,
     }
     content = json.dumps(manifest, indent=2) + "\n"
@@ -146,13 +151,16 @@ def _block(part: Path, block: Sequence[Photograph]) -> tuple[np.ndarray, np.ndar
     return pixels, good
 
 
-def _kept(folder: Path, captions: str | None) -> bool:
+def _kept(folder: Path, captions: str | None, made_of: str) -> bool:
+    """Whether the arrays are whole, made of the same files, and with these captions if any."""
     try:
         manifest = cub.read_manifest(folder)
-        same = all(_sha256(folder / name) == seen for name, seen in manifest["sha256"].items())
+        if manifest.get("made_of") != made_of or captions not in (None, manifest["captions"]):
+            return False
+        whole = all(_sha256(folder / name) == seen for name, seen in manifest["sha256"].items())
     except (ValueError, OSError):
         return False
-    return same and manifest["sha256"] != {} and captions in (None, manifest["captions"])
+    return whole and manifest["sha256"] != {}
 
 
 def _sha256(path: Path) -> str:

@@ -9,22 +9,29 @@ the photographs, so that their folder may lie elsewhere.
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from shala_lite import files
 from shala_lite.datasets.cub import SHAPE
 from shala_lite.vocabulary import words_of
 
 FOLDER = "CUB_200_2011"
 TEXT = "text_c10"
+LISTS = ("images.txt", "image_class_labels.txt", "train_test_split.txt")
 PARTS = {"1": "train", "0": "test"}  # as train_test_split.txt has it
+PICTURES = (".jpg", ".jpeg", ".png")
 
 NO_FILE = "listed, but there is no such picture"
 NO_CAPTIONS = "a picture without captions"
 NO_PICTURE = "captions without a listed picture"
+NOT_LISTED = "a picture that images.txt does not list"
+NO_WORD = "a line of captions without a word"
+NOT_UTF8 = "bytes in a caption that are no UTF-8, read as a blank"
 UNREADABLE = "cannot be read as a picture"
 
 
@@ -53,8 +60,10 @@ def find_layout(source: Path) -> Path:
     """The folder that holds ``images.txt``: ``source`` or ``CUB_200_2011`` in it.
 
     Raises:
-        FileNotFoundError: where neither does.
+        FileNotFoundError: where neither does, or ``source`` is no folder.
     """
+    if not source.is_dir():
+        raise FileNotFoundError(f"--from {source}: there is no such folder")
     for folder in (source, source / FOLDER):
         if (folder / "images.txt").is_file():
             return folder
@@ -63,26 +72,57 @@ def find_layout(source: Path) -> Path:
     )
 
 
+def find_text(folder: Path, text: Path | None = None) -> Path:
+    """The folder of the captions: ``text``, or ``text_c10`` in ``folder`` or beside it.
+
+    Raises:
+        FileNotFoundError: where it is not there.
+    """
+    if text is not None and not text.is_dir():
+        raise FileNotFoundError(f"--text {text}: there is no such folder")
+    text = text or next((p for p in (folder / TEXT, folder.parent / TEXT) if p.is_dir()), None)
+    if text is None:
+        raise FileNotFoundError(
+            f"no captions: found {TEXT} neither in {folder} nor beside it; name it with --text DIR"
+        )
+    return text
+
+
+def digest(folder: Path, text: Path) -> str:
+    """sha256 (hex) of the names, sizes and times of all that ``read_layout`` and pixels rest on.
+
+    Where the two folders lie does not count.
+    """
+    listed = [(path, folder) for path in (folder / name for name in LISTS)]
+    listed += [(path, folder) for path in sorted((folder / "images").rglob("*"))]
+    listed += [(path, text) for path in sorted(text.glob("*/*.txt"))]
+    seen: list[tuple[str, int | None, int | None]] = []
+    for path, above in listed:
+        name = path.relative_to(above).as_posix()
+        try:
+            known = path.stat()
+        except OSError:  # not there, or a link that leads nowhere
+            seen.append((name, None, None))
+            continue
+        if not stat.S_ISDIR(known.st_mode):
+            seen.append((name, known.st_size, known.st_mtime_ns))
+    return files.text_sha256(repr(seen))
+
+
 def read_layout(folder: Path, text: Path | None = None) -> Contents:
     """Everything but the pixels.
 
     Args:
         folder: as ``find_layout`` gives it.
-        text: the folder of the captions. None: ``text_c10`` in ``folder`` or beside it.
+        text: as ``find_text`` has it.
 
     Raises:
         FileNotFoundError: a list or the folder of captions that is not there.
         ValueError: a line that does not read, a photograph without class or part, or a part
             without any usable photograph.
     """
-    text = text or next((p for p in (folder / TEXT, folder.parent / TEXT) if p.is_dir()), None)
-    if text is None or not text.is_dir():
-        raise FileNotFoundError(
-            f"no captions: found {TEXT} neither in {folder} nor beside it; name it with --text DIR"
-        )
-    names = read_list(folder / "images.txt")
-    labels = read_list(folder / "image_class_labels.txt")
-    parts = read_list(folder / "train_test_split.txt")
+    text = find_text(folder, text)
+    names, labels, parts = (read_list(folder / name) for name in LISTS)
     found = Contents({part: [] for part in PARTS.values()})
     for number, name in names.items():
         label, part = labels.get(number, ""), PARTS.get(parts.get(number, ""))
@@ -91,13 +131,17 @@ def read_layout(folder: Path, text: Path | None = None) -> Contents:
                 f"{folder / 'images.txt'}: {number} {name}: expected a class from 1 on and a part "
                 f"0 or 1, got {labels.get(number)!r} and {parts.get(number)!r}"
             )
-        path, captions = folder / "images" / name, _captions(text / _text_of(name))
+        path = folder / "images" / name
         if not path.is_file():
             found.leave_out(NO_FILE, name)
-        elif not captions:
-            found.leave_out(NO_CAPTIONS, name)
-        else:
+        elif captions := _captions(text, _text_of(name), found):
             found.parts[part].append(Photograph(path, int(label) - 1, captions))
+        else:
+            found.leave_out(NO_CAPTIONS, name)
+    listed = {folder / "images" / name for name in names.values()}
+    for path in sorted((folder / "images").rglob("*")):
+        if path.suffix.lower() in PICTURES and path not in listed:
+            found.leave_out(NOT_LISTED, path.relative_to(folder / "images").as_posix())
     known = {_text_of(name) for name in names.values()}
     for path in sorted(text.glob("*/*.txt")):
         name = path.relative_to(text).as_posix()
@@ -156,9 +200,21 @@ def _text_of(name: str) -> str:
     return os.path.splitext(name)[0] + ".txt"
 
 
-def _captions(path: Path) -> tuple[str, ...]:
-    """The lines that hold a word. The published files have bytes that are no UTF-8."""
+def _captions(folder: Path, name: str, found: Contents) -> tuple[str, ...]:
+    """The lines of a file that hold a word; others but blank ones go to ``found.left_out``.
+
+    The published files have bytes that are no UTF-8. They become blanks, and are counted by line.
+    """
+    path, kept = folder / name, []
     if not path.is_file():
         return ()
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return tuple(line.strip() for line in lines if words_of(line))
+    for row, content in enumerate(path.read_bytes().splitlines(), start=1):
+        line = content.decode("utf-8", errors="replace")
+        if line.encode() != content:
+            found.leave_out(NOT_UTF8, f"{name}, line {row}")
+            line = line.replace("\N{REPLACEMENT CHARACTER}", " ")
+        if words_of(line):
+            kept.append(line.strip())
+        elif line.strip():
+            found.leave_out(NO_WORD, f"{name}, line {row}")
+    return tuple(kept)

@@ -8,7 +8,8 @@
 ``shapenet_meshes``. Their views become arrays in ``shapenet_arrays/``, a file for each split. A run
 that is interrupted, killed, or out of disk space goes on where it stopped; while it works it needs
 twice the space of the arrays. What cannot be used is left out, counted and named by reason, here
-and in ``shapenet.json``. Meshes whose colour is not known are grey, and counted too.
+and in ``shapenet.json``. Meshes whose colour is not known are grey, and counted too. At the end it
+says how many objects each split has, and the command that runs the chapter on them.
 """
 
 from __future__ import annotations
@@ -16,26 +17,27 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import closing
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from data_scripts import command
-from data_scripts.shapenet_meshes import Source, draw, find
-from data_scripts.shapenet_splits import ALIKE, SHARES, deal_splits, merge_alike
+from data_scripts import command, shapenet_meshes
+from data_scripts.shapenet_arrays import Shown, assemble, kept, part_of, report, sizes, some
+from data_scripts.shapenet_meshes import Source, draw, find, overlooked
 from shala_lite import files
 from shala_lite.datasets import shapenet, shards
 from shala_lite.datasets.cameras import Rig
 from shala_lite.datasets.views import ordered
 
 BLOCK = 64  # meshes rendered at a time; at most so many are lost when a run is killed
-TOLD = 5  # names in a line of the report
+# What makes pictures of files: blocks and arrays that other code made are made anew.
+CODE = (shapenet.code(), files.file_sha256(Path(shapenet_meshes.__file__)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         told = (options.up, options.workers, not options.quiet)
         return prepare(root, options.source, rig, name, *told)
 
-    return command.run(name, options.root, prepared, "goes on where this one stopped")
+    resumes = "goes on where this one stopped"
+    return command.run(name, options.root, prepared, resumes, lambda root: sizes(root, name))
 
 
 def prepare(
@@ -80,59 +83,44 @@ def prepare(
 
     Raises:
         FileNotFoundError: where there are no meshes.
-        OSError: a full disk; what was rendered is kept.
+        OSError: a full disk, or a process that ended; what was rendered is kept.
         ValueError: where none can be used, or too few differ.
     """
     layout, sources = find(source, up)
+    beside = overlooked(source, layout, sources)
     target, blocks = root / shapenet.arrays(name), root / f"{name}_blocks"
     # The path of the folder does not count: where it lies, a mesh is the same.
     keys = [(s.name, s.category, s.family, s.up, s.stamp) for s in sources]
-    made_of = files.text_sha256(repr([keys, asdict(rig), shapenet.code()]))
-    manifest = _kept(target, root, made_of)
+    made_of = files.text_sha256(repr([keys, asdict(rig), CODE]))
+    manifest = kept(target, root, made_of)
     if manifest is None:
         blocks.mkdir(parents=True, exist_ok=True)
         try:
             shown = _render(sources, rig, blocks, workers, progress)
-            manifest = _assemble(sources, shown, rig, layout, target)
+            manifest = assemble(sources, shown, rig, layout, target)
+        except BrokenExecutor as error:
+            raise ChildProcessError(
+                "a process that rendered has ended: it was killed, or there was not enough memory. "
+                f"What was rendered is kept in {blocks}: start again with fewer --workers to go on "
+                "from there"
+            ) from error
+        except ValueError as error:
+            raise ValueError("; ".join([str(error), *report(beside)])) from error
         except OSError as error:
             raise OSError(
                 f"{error.strerror or error}: {error.filename or root}. What was rendered is kept "
                 f"in {blocks}: start again to go on from there, with more space if it was missing"
             ) from error
-        manifest |= {"source": str(source), "made_of": made_of}
-        files.write_json(_part(target) / shapenet.MANIFEST, manifest)
-        command.put_in_place(_part(target), target)
+        manifest |= {"source": str(source), "made_of": made_of, "overlooked": beside}
+        files.write_json(part_of(target) / shapenet.MANIFEST, manifest)
+        command.put_in_place(part_of(target), target)
+    elif manifest.get("overlooked") != beside:
+        manifest["overlooked"] = beside
+        files.write_json(target / shapenet.MANIFEST, manifest)
     shutil.rmtree(blocks, ignore_errors=True)
     if grey := manifest["grey"]:
-        print(f"grey, in part or whole, as a colour is unknown: {_some(grey)}", file=sys.stderr)
-    return [f"{reason}: {_some(names)}" for reason, names in manifest["left_out"].items()]
-
-
-class Shown:
-    """What became of the meshes: views of each as rows of mapped blocks, and what is said of it."""
-
-    def __init__(self) -> None:
-        self.blocks: list[np.ndarray] = []
-        self.rows: dict[int, tuple[int, int]] = {}  # of a mesh: its block, and its row there
-        self.reasons: dict[int, str] = {}  # why it was left out
-        self.grey: list[int] = []
-
-    def add(self, first: int, pixels: np.ndarray, told: Sequence[tuple[str, bool]]) -> None:
-        """Remember a block, whose first mesh has the position ``first``."""
-        row = 0
-        for at, (reason, coloured) in enumerate(told, start=first):
-            if reason:
-                self.reasons[at] = reason
-            else:
-                self.rows[at] = (len(self.blocks), row)
-                row += 1
-                self.grey += [] if coloured else [at]
-        self.blocks.append(pixels)
-
-    def pixels(self, at: int) -> np.ndarray:
-        """The views of a mesh, (M, 4, side, side)."""
-        block, row = self.rows[at]
-        return self.blocks[block][row]
+        print(f"grey, in part or whole, as a colour is unknown: {some(grey)}", file=sys.stderr)
+    return report(manifest["left_out"]) + report(beside)
 
 
 def _render(
@@ -168,7 +156,7 @@ def _render(
 
 def _block(folder: Path, sources: Sequence[Source], rig: Rig) -> Path:
     keys = [(source.name, source.up, source.stamp) for source in sources]
-    content = repr([keys, asdict(rig), shapenet.code()])
+    content = repr([keys, asdict(rig), CODE])
     return folder / f"block_{files.text_sha256(content)[:16]}.npy"
 
 
@@ -187,69 +175,6 @@ def _ready(path: Path) -> tuple[np.ndarray, list] | None:
         return shards.mapped(path, known["sha256"]), known["told"]
     except (ValueError, OSError, KeyError, TypeError):
         return None
-
-
-def _assemble(
-    sources: Sequence[Source], shown: Shown, rig: Rig, layout: str, target: Path
-) -> dict[str, Any]:
-    """The array of each split in a folder beside ``target``; returns the manifest."""
-    left_out: dict[str, list[str]] = {}
-    for at, reason in shown.reasons.items():
-        left_out.setdefault(reason, []).append(sources[at].name)
-    usable = list(shown.rows)
-    if not usable:
-        why = "; ".join(f"{reason}: {_some(names)}" for reason, names in left_out.items())
-        raise ValueError(f"none of {len(sources):,} meshes can be used: {why}")
-    labels = [sources[at].category for at in usable]
-    named = [sources[at].family for at in usable]
-    families = merge_alike(
-        named, labels, lambda k: shown.pixels(usable[k])[:, 3], tolerance=ALIKE[layout]
-    )
-    splits = deal_splits(families, labels)
-    categories = sorted(set(labels))
-    part = _part(target)
-    part.mkdir(parents=True, exist_ok=True)
-    items, sha256 = {}, {}
-    for split in SHARES:
-        own = [k for k, given in enumerate(splits) if given == split]
-        own = [own[k] for k in np.random.default_rng(0).permutation(len(own))]
-        items[split] = {
-            "names": [sources[usable[k]].name for k in own],
-            "labels": [categories.index(labels[k]) for k in own],
-            "families": [families[k] for k in own],
-        }
-        shape = (len(own), rig.views, 4, rig.side, rig.side)
-        rows: Iterator[np.ndarray] = (shown.pixels(usable[k]) for k in own)
-        sha256[split] = shards.write(part / f"{split}_views.npy", shape, rows)
-    return {
-        "layout": layout,
-        "rig": asdict(rig),
-        "categories": categories,
-        "items": items,
-        "sha256": sha256,
-        "left_out": left_out,
-        "grey": [sources[at].name for at in shown.grey],
-    }
-
-
-def _part(target: Path) -> Path:
-    return target.with_name(f"{target.name}.part")
-
-
-def _kept(folder: Path, root: Path, made_of: str) -> dict[str, Any] | None:
-    """The manifest of arrays that are whole and made of the same; None where there are none."""
-    try:
-        manifest = shapenet.read_manifest(folder, root)
-        for split, sha256 in manifest["sha256"].items():
-            shards.mapped(folder / f"{split}_views.npy", sha256)
-    except (ValueError, OSError):
-        return None
-    return manifest if manifest.get("made_of") == made_of else None
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - TOLD:,} more" if len(names) > TOLD else ""
-    return f"{len(names):,} ({', '.join(names[:TOLD])}{more})"
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -29,6 +29,13 @@ from shala_lite.datasets.views import render
 MODEL = "models/model_normalized.obj"
 UP = {".obj": "y", ".glb": "y", ".ply": "z", ".stl": "z"}  # the usual one of each format
 UNREADABLE = "cannot be read as a mesh"
+CUT = "it is shorter than it says, or no STL at all"
+OUTSIDE = {  # by layout: meshes that are there, but not where the layout has them
+    "shapenet": "not in the layout of ShapeNetCore",
+    "archive": "not in the archive",
+}
+NO_FILE = "a link that leads nowhere, or no file"
+LINKED = "a link to a folder, which is not looked into"
 _WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+")
 _VARIANTS = frozenset("autumn snow dead level leve first second age mat".split())
 
@@ -91,6 +98,22 @@ def find(folder: Path, up: str | None = None) -> tuple[str, list[Source]]:
     return "folder", found
 
 
+def overlooked(folder: Path, layout: str, sources: Sequence[Source]) -> dict[str, list[str]]:
+    """What looks like a mesh in a folder and is not among those found: names by the reason."""
+    known = {source.content for source in sources if isinstance(source.content, Path)}
+    found: dict[str, list[str]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir():
+            reason = LINKED if layout == "folder" and path.is_symlink() else None
+        elif path.suffix.lower() not in UP or path in known:
+            reason = None
+        else:
+            reason = OUTSIDE.get(layout, NO_FILE) if path.is_file() else NO_FILE
+        if reason:
+            found.setdefault(reason, []).append(path.relative_to(folder).as_posix())
+    return found
+
+
 def families_of(sources: Sequence[str]) -> list[str]:
     """The family of each model in the archive, from where it comes from.
 
@@ -142,9 +165,11 @@ def read(source: Source) -> tuple[Mesh, bool]:
 
 
 def _read_file(path: Path) -> tuple[Mesh, bool]:
+    if path.suffix.lower() == ".stl":
+        _check_stl(path)
     try:
         # Unprocessed: vertices that are not finite would vanish without a word.
-        parts = trimesh.load_scene(path, process=False).dump()
+        parts = trimesh.load_scene(path, process=False, resolver=_Beside(str(path))).dump()
     except Exception as error:  # whatever a damaged file provokes in a parser
         raise ValueError(f"{UNREADABLE} ({type(error).__name__})") from error
     meshes, coloured = [], True
@@ -160,8 +185,50 @@ def _read_file(path: Path) -> tuple[Mesh, bool]:
     return join(meshes), coloured
 
 
+def _check_stl(path: Path) -> None:
+    """Raise ValueError for an STL of another length than it says; trimesh finds it empty."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{UNREADABLE} ({type(error).__name__})") from error
+    if not content:
+        return
+    if content.lstrip()[:5].lower() == b"solid" and b"\0" not in content[:84]:  # text
+        _, end, rest = content.lower().rpartition(b"endsolid")
+        if not end or b"facet" in rest.partition(b"\n")[2]:
+            raise ValueError(CUT)
+        return
+    told = 84 + 50 * int.from_bytes(content[80:84], "little")  # a header, 50 bytes for each face
+    if len(content) < told:
+        raise ValueError(CUT)
+    if len(content) > told:
+        raise ValueError(f"{UNREADABLE} (it is longer than it says)")
+
+
+class _Beside(trimesh.resolvers.FilePathResolver):
+    """Files in the folder of a mesh and in the one above: ShapeNetCore has ``../images``.
+
+    A material that names a picture gets the key ``pictured``: without it one whose picture is
+    missing looks like one that has none.
+    """
+
+    def get(self, name: str) -> bytes:
+        name = name.strip().replace("\\", "/")
+        try:
+            content = super().get(name)
+        except (ValueError, OSError):
+            folder = Path(self.parent).resolve()
+            path = (folder / name).resolve()
+            if not path.is_relative_to(folder.parent):
+                raise
+            content = path.read_bytes()
+        if name.lower().endswith(".mtl"):
+            content = re.sub(rb"(?im)^[ \t]*map_kd[ \t].*$", rb"\g<0>\npictured yes", content)
+        return content
+
+
 def _colours(mesh: trimesh.Trimesh) -> np.ndarray | None:
-    """Red, green and blue of each face (F, 3), or None where no material says."""
+    """Red, green and blue of each face (F, 3), or None where no material or picture says."""
     visual = mesh.visual
     try:
         if visual.kind in ("face", "vertex"):
@@ -170,10 +237,12 @@ def _colours(mesh: trimesh.Trimesh) -> np.ndarray | None:
             return None
         material = visual.material
         pictured = getattr(material, "image", None) or getattr(material, "baseColorTexture", None)
+        known = getattr(material, "kwargs", {})
         if pictured is not None and visual.uv is not None:
             return material.to_color(visual.uv[mesh.faces].mean(1))[:, :3]
-        told = "kd" in getattr(material, "kwargs", {})
-        if told or getattr(material, "baseColorFactor", None) is not None:
+        if "pictured" in known:  # what it says besides is a tint of that picture
+            return None
+        if "kd" in known or getattr(material, "baseColorFactor", None) is not None:
             return np.tile(np.asarray(material.main_color[:3], np.uint8), (len(mesh.faces), 1))
     except Exception:  # a picture that does not decode, coordinates that do not fit
         return None

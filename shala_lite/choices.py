@@ -141,7 +141,7 @@ def rendered(
             for i, (address, said) in enumerate(zip(addresses, says, strict=True))
         )
         rows = "".join(
-            _row(control, f"{identity}-{i}", max(width, 280)) for i, control in enumerate(controls)
+            _row(control, f"{identity}-{i}", max(width, 420)) for i, control in enumerate(controls)
         )
         script = SCRIPT.replace("ID", identity).replace("LABELS", _script_json(labels))
         return (
@@ -168,15 +168,15 @@ def _row(control: Control, identity: str, width: int) -> str:
             for i, text in enumerate(texts)
         )
         chooser = (
-            f'<select id="{identity}" style="flex:1 1 10em;min-height:2em;font:inherit;'
+            f'<select id="{identity}" style="flex:1 1 8em;min-height:2em;font:inherit;'
             f'cursor:pointer;">{options}</select>'
         )
     else:
         chooser = (
             f'<input type="range" id="{identity}" min="0" max="{len(texts) - 1}" step="1" '
             f'value="{control.start}" aria-valuetext="{texts[control.start]}" '
-            'style="flex:1 1 10em;min-height:2em;accent-color:#0072B2;cursor:pointer;">'
-            f'<output for="{identity}" aria-live="polite" style="min-width:6em;'
+            'style="flex:1 1 8em;min-height:2em;accent-color:#0072B2;cursor:pointer;">'
+            f'<output for="{identity}" aria-live="polite" style="min-width:4em;'
             f'font-variant-numeric:tabular-nums;">{texts[control.start]}</output>'
         )
     return f'<div style="{ROW}max-width:{width}px;">{label}{chooser}</div>'

@@ -9,11 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import shala_lite
 from shala_lite import artifacts
 from shala_lite.artifacts import artifact, damage, record
-
-PACKAGE = str(Path(shala_lite.__file__).parent)
 
 
 @pytest.fixture(autouse=True)
@@ -174,12 +171,9 @@ def test_killed_between_the_renaming_and_the_sweeping_it_is_swept_when_found():
     assert make.calls == 1
 
 
-# The package without its __init__, which loads torch: seconds that these processes do not need.
 PROCESS = """
-import sys, time, types
+import sys, time
 from pathlib import Path
-package = sys.modules["shala_lite"] = types.ModuleType("shala_lite")
-package.__path__ = [sys.argv[3]]
 from shala_lite.artifacts import artifact
 
 def make(folder):
@@ -197,7 +191,7 @@ print(artifact("vae", {"steps": 5}, ["fusion"], make))
 
 
 def process(signs, name):
-    command = [sys.executable, "-c", PROCESS, str(signs), name, PACKAGE]
+    command = [sys.executable, "-c", PROCESS, str(signs), name]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -93,6 +94,77 @@ def test_whole_arrays_are_kept_unless_other_captions_are_claimed(local, tmp_path
     assert sorted(p.name for p in root.iterdir()) == [".cub.lock", cub.ARRAYS]
 
 
+def damaged(layout):
+    """A picture that does not decode; returns its path."""
+    picture = layout / "images" / f"{name_of(4)}.jpg"
+    picture.write_bytes(b"no picture")
+    return picture
+
+
+def test_a_repaired_picture_is_read_and_no_longer_left_out(local, tmp_path, capsys):
+    root, picture = tmp_path / "root", damaged(local / "CUB_200_2011")
+    assert run(root, "--from", local) == 0
+    assert "left out: 1 x" in capsys.readouterr().err
+    Image.fromarray(np.full((60, 80, 3), 90, np.uint8)).save(picture)
+    assert run(root, "--from", local) == 0
+    assert "left out" not in capsys.readouterr().err
+    assert manifest(root)["left_out"] == {}
+    images = np.load(root / cub.ARRAYS / "train_images.npy")
+    assert len(images) == ALL // 2
+    assert abs(images[2].astype(int) - 90).max() < 4
+
+
+def change(layout, what):
+    """Change one thing that the arrays are made of."""
+    text = layout / "text_c10" / f"{name_of(4)}.txt"
+    if what == "captions":
+        text.write_text("one other bird\n" * 3)
+    elif what == "list":
+        lines = (layout / "images.txt").read_text().splitlines(keepends=True)
+        (layout / "images.txt").write_text("".join(lines[:-1]))
+    elif what == "picture not listed":
+        shutil.copy(layout / "images" / f"{name_of(4)}.jpg", layout / "images" / "more.jpg")
+    else:
+        text.with_name("more.txt").write_text("a bird")
+
+
+@pytest.mark.parametrize("what", ["captions", "list", "picture not listed", "text of no picture"])
+def test_arrays_are_made_anew_where_the_source_has_changed(local, tmp_path, what):
+    assert run(tmp_path / "root", "--from", local) == 0
+    change(local / "CUB_200_2011", what)
+    for name in ("root", "whole"):
+        assert run(tmp_path / name, "--from", local) == 0
+    assert manifest(tmp_path / "root") == manifest(tmp_path / "whole")
+
+
+def test_another_source_is_read_and_the_same_one_elsewhere_is_not(local, tmp_path):
+    root, written = tmp_path / "root", tmp_path / "root" / cub.ARRAYS / "test_images.npy"
+    assert run(root, "--from", local) == 0
+    first, at = fingerprint(root), written.stat().st_mtime_ns
+    local.rename(tmp_path / "moved")
+    assert run(root, "--from", tmp_path / "moved") == 0
+    assert written.stat().st_mtime_ns == at
+    write_cub(tmp_path / "other", size=(30, 60))
+    picture = tmp_path / "other" / "images" / f"{name_of(4)}.jpg"
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(picture)
+    assert run(root, "--from", tmp_path / "other") == 0
+    assert fingerprint(root) != first
+    assert manifest(root)["source"] == str(tmp_path / "other")
+
+
+def test_a_source_that_is_not_there_is_an_error_though_arrays_are(local, tmp_path, capsys):
+    assert run(tmp_path / "root", "--from", local) == 0
+    for option, named in (("--from", "--from"), ("--text", "--text")):
+        capsys.readouterr()
+        assert run(tmp_path / "root", "--from", local, option, tmp_path / "nowhere") == 1
+        told = capsys.readouterr()
+        assert f"{named} {tmp_path / 'nowhere'}: there is no such folder" in told.err
+        assert "Ready" not in told.out
+
+
+# What cannot be used
+
+
 def break_one(layout, fault):
     """Do one kind of damage to the layout; returns the reason and the name to be reported."""
     picture = layout / "images" / f"{name_of(4)}.jpg"
@@ -104,18 +176,34 @@ def break_one(layout, fault):
         text.unlink()
         return cub_layout.NO_CAPTIONS, f"{name_of(4)}.jpg"
     if fault == "empty text":
-        text.write_text(" \n...\n")
+        text.write_text(" \n\n")
         return cub_layout.NO_CAPTIONS, f"{name_of(4)}.jpg"
     if fault == "text of no picture":
         text.with_name("Kind_9.txt").write_text("a bird")
         return cub_layout.NO_PICTURE, "001.Kind_1/Kind_9.txt"
+    if fault == "picture not listed":
+        shutil.copy(picture, picture.with_name("Kind_9.JPG"))
+        return cub_layout.NOT_LISTED, "001.Kind_1/Kind_9.JPG"
+    if fault == "line without a word":
+        text.write_text(f"{captions_of(4)[0]}\n\n !!! \n{captions_of(4)[1]}\n")
+        return cub_layout.NO_WORD, f"{name_of(4)}.txt, line 3"
+    if fault == "no UTF-8":
+        text.write_bytes(b"a bird\na na\xefve bird\nna\xc3\xafve, as it should be\n")
+        return cub_layout.NOT_UTF8, f"{name_of(4)}.txt, line 2"
     noise = np.random.default_rng(0).integers(256, size=(60, 80, 3), dtype=np.uint8)
     Image.fromarray(noise).save(picture)
     picture.write_bytes(picture.read_bytes()[:900] if fault == "cut" else b"no picture")
     return cub_layout.UNREADABLE, f"{name_of(4)}.jpg"
 
 
-FAULTS = ["no picture", "no text", "empty text", "text of no picture", "cut", "other content"]
+LOSING = ["no picture", "no text", "empty text", "cut", "other content"]
+FAULTS = [
+    *LOSING,
+    "text of no picture",
+    "picture not listed",
+    "line without a word",
+    "no UTF-8",
+]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -127,7 +215,7 @@ def test_what_cannot_be_used_is_counted_and_named(local, tmp_path, capsys, fault
         assert f"left out: 1 x {reason} ({name})" in capsys.readouterr().err
     seen = manifest(root)
     assert seen["left_out"] == {reason: [name]}
-    lost = fault != "text of no picture"
+    lost = fault in LOSING
     assert seen["items"]["train"] == ALL // 2 - lost
     images = np.load(root / cub.ARRAYS / "train_images.npy")
     captions = json.loads((root / cub.ARRAYS / "train_captions.json").read_text())
@@ -135,6 +223,27 @@ def test_what_cannot_be_used_is_counted_and_named(local, tmp_path, capsys, fault
     if lost:  # what follows keeps its own captions
         assert captions[2] == captions_of(6)
         assert abs(images[2].mean((1, 2)) - colour_of(6)).max() < 4
+    elif fault == "line without a word":
+        assert captions[2] == captions_of(4)[:2]
+    elif fault == "no UTF-8":
+        assert captions[2] == ["a bird", "a na ve bird", "naïve, as it should be"]
+    else:
+        assert captions[2] == captions_of(4)
+
+
+def test_every_line_that_is_left_out_is_counted(local, tmp_path, capsys):
+    text = local / "CUB_200_2011" / "text_c10"
+    (text / f"{name_of(2)}.txt").write_bytes(b"...\n!!!\n\xff\xfe\n")
+    (text / f"{name_of(4)}.txt").write_bytes(b"a bird\n\n-- \xff\n")
+    assert run(tmp_path / "root", "--from", local) == 0
+    left_out = manifest(tmp_path / "root")["left_out"]
+    two, four = f"{name_of(2)}.txt", f"{name_of(4)}.txt"
+    assert left_out == {
+        cub_layout.NO_WORD: [f"{two}, line 1", f"{two}, line 2", f"{four}, line 3"],
+        cub_layout.NOT_UTF8: [f"{two}, line 3", f"{four}, line 3"],
+        cub_layout.NO_CAPTIONS: [f"{name_of(2)}.jpg"],
+    }
+    assert f"left out: 3 x {cub_layout.NO_WORD} ({two}, line 1)" in capsys.readouterr().err
 
 
 def test_nothing_usable_is_an_error(local, tmp_path, capsys):
@@ -174,7 +283,8 @@ def test_a_bad_list_is_named(local, tmp_path, capsys, name, content, complaint):
 
 
 def test_a_folder_with_nothing_in_it_says_what_was_looked_for(local, tmp_path, capsys):
-    assert run(tmp_path / "root", "--from", tmp_path / "nowhere") == 1
+    (tmp_path / "empty").mkdir()
+    assert run(tmp_path / "root", "--from", tmp_path / "empty") == 1
     assert "images.txt" in capsys.readouterr().err
     (local / "CUB_200_2011" / "text_c10").rename(tmp_path / "elsewhere")
     assert run(tmp_path / "root", "--from", local) == 1

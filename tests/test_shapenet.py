@@ -66,6 +66,25 @@ def test_the_number_of_processes_changes_no_byte(cache):
     assert shapenet.embedded("val", 5, 0, workers=2).fingerprint == alone
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "shown"),
+    [("shapenet", 200, True), ("shapenet", 199, False), ("shapenet_64px", 50, True)],
+)
+def test_only_what_takes_long_shows_a_bar_and_shows_it_without_a_terminal_too(
+    monkeypatch, capsys, name, size, shown
+):
+    def blank(job):
+        return np.zeros((job[0].views, 4, job[0].side, job[0].side), np.uint8)
+
+    monkeypatch.setattr(shapenet, "_draw", blank)
+    load_dataset(name, "val", size=size)
+    told = capsys.readouterr().err
+    assert (f"{name} val" in told) == (f"/{size}" in told) == shown
+    assert "\n" not in told  # the bar is taken away at the end
+    load_dataset(name, "val", size=size)  # rendered before
+    assert capsys.readouterr().err == ""
+
+
 def test_what_is_rendered_is_kept_and_what_is_damaged_is_rendered_again(cache, monkeypatch):
     fingerprint = load_dataset("shapenet", "val", size=4).fingerprint
     (path,) = cache.glob("*.npy")

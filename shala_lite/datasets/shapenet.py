@@ -48,6 +48,7 @@ LAYOUTS = {
     "folder": "a folder of meshes, which is not ShapeNet",
 }
 RENDERING = ("cameras", "meshes", "views")  # modules that make pictures of meshes
+QUIET = 200 * 16 * 32**2  # pixels: fewer are rendered in a few seconds, without a progress bar
 
 _BUILDING = (*RENDERING, "objects", "shapenet")
 
@@ -78,7 +79,8 @@ def embedded(
     """The data set that needs no file: objects built from attributes.
 
     ``attributes`` holds each name of ``objects.VALUES`` as positions in it; the label is the
-    category. The first call with new arguments renders, about 25 objects a second and core.
+    category. The first call with new arguments renders, about 25 objects a second and core, and
+    shows how far it is.
 
     Args:
         name: of ``RIGS``.
@@ -95,8 +97,15 @@ def embedded(
             (rig, {key: int(known[row]) for key, known in values.items()}, nuisances[row])
             for row in range(count)
         ]
-        title = f"{name} {split}"
-        yield from tqdm(ordered(_draw, jobs, workers), title, count, unit="object", disable=None)
+        yield from tqdm(
+            ordered(_draw, jobs, workers),
+            desc=f"{name} {split}",
+            total=count,
+            unit="object",
+            disable=count * rig.views * rig.side**2 < QUIET,
+            mininterval=1.0,
+            leave=False,
+        )
 
     recipe = json.dumps([asdict(rig), FINE, split, count, seed, np.__version__, _CODE])
     made = f"{name}-{split}-{count}-seed{seed}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
