@@ -21,6 +21,7 @@ from .runs import Run, split_metric
 from .training import History
 
 SCALES = ("full", "laptop")  # the first of these that has been run is what a chapter quotes
+UNBROKEN = 16  # letters of a row's name that stay on one line; on a phone longer ones do not fit
 COUNTS = ("evaluations per sample", "items", "numbers")  # units of whole numbers
 ARROWS = {
     "higher": "\u00a0↑",
@@ -45,7 +46,8 @@ def table(header: Sequence[Any], rows: Iterable[Sequence[Any]], *, caption: str 
         first, *others = (html.escape(cell) for cell in line)
         style = "padding:0.2em 0.45em;text-align:"
         rest = "".join(f'<{tag} style="{style}right;">{cell}</{tag}>' for cell in others)
-        start = f"{style}left;" + ("white-space:nowrap;" if scope == "row" else "")
+        short = scope == "row" and len(first) <= UNBROKEN
+        start = f"{style}left;" + ("white-space:nowrap;" if short else "")
         return f'<tr><th scope="{scope}" style="{start}">{first}</th>{rest}</tr>'
 
     below = f'<figcaption style="{CAPTION}">{html.escape(caption)}</figcaption>' if caption else ""
@@ -78,7 +80,8 @@ def numbers(
         return "-" if math.isnan(value) else format(value, form)
 
     body = [
-        [name, *(cell(row.get(key, math.nan)) for key in columns)] for name, row in rows.items()
+        [name.replace("_", " "), *(cell(row.get(key, math.nan)) for key in columns)]
+        for name, row in rows.items()
     ]
     return table(["", *(str(key).replace("_", " ") for key in columns)], body, caption=caption)
 
