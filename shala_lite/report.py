@@ -144,8 +144,17 @@ def at_full_scale(
     names = [f"{variant}/{key}" for variant in variants for key in keys]
     values = {name: found.text(name, _form(name, form)) for name in names if name in found.metrics}
     told = {name.split("/")[0] for name in values}
-    variants = [variant for variant in variants if variant in told] or variants
-    parts = [_matrix(values, variants, keys, f"{say[len(missing)]} {found.origin}.".strip())]
+    parts = [
+        _matrix(
+            values,
+            [v for v in variants if v in told],
+            keys,
+            f"{say[len(missing)]} {found.origin}.".strip(),
+        )
+    ]
+    if not values:
+        words = f"No published run has these numbers yet. {found.origin}."
+        parts = [Page(lambda: f"<p>{html.escape(words)}</p>", words)]
     for name, alt in (images or {}).items():
         if name in found.images:
             parts.append(figure(_read(found.images[name]), alt=alt, caption=f"{found.origin}."))

@@ -133,3 +133,7 @@ def test_full_scale_shows_the_images_that_the_run_has(run, tmp_path):
     images = {"sets": "sets of views", "absent": "nothing"}
     page = report.at_full_scale("01_c", "d", ["prior"], ["recall"], images=images, book=book)
     assert re.findall(r'<img[^>]*alt="([^"]*)"', page.html) == ["sets of views"]
+    later = report.at_full_scale("01_c", "d", ["prior"], ["hull_score"], images=images, book=book)
+    assert "No published run has these numbers yet" in later.html
+    assert "<table" not in later.html
+    assert len(re.findall("<img", later.html)) == 1
