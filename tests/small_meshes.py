@@ -12,6 +12,7 @@ from shala_lite.datasets import meshes
 
 CATEGORIES = ("cup", "hut", "jar")
 EACH = 6
+ALL = len(CATEGORIES) * EACH  # meshes of `write_folder`
 
 
 def solid_of(number: int) -> trimesh.Trimesh:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from filelock import FileLock
 from small_meshes import (
+    ALL,
     CATEGORIES,
     EACH,
     FAULTS,
@@ -29,7 +30,6 @@ from data_scripts.shapenet_meshes import find, read
 from data_scripts.shapenet_splits import SHARES
 from shala_lite.datasets import load_dataset, meshes, shapenet
 
-ALL = len(CATEGORIES) * EACH
 SMALL = ("--views", "3", "--side", "10", "--workers", "1")
 
 

@@ -6,15 +6,7 @@ import shlex
 
 import pytest
 from PIL import Image
-from small_meshes import (
-    CATEGORIES,
-    EACH,
-    solid_of,
-    write_archive,
-    write_folder,
-    write_obj,
-    write_shapenet,
-)
+from small_meshes import ALL, EACH, solid_of, write_archive, write_folder, write_obj, write_shapenet
 
 from data_scripts import shapenet as script
 from data_scripts.shapenet_meshes import CUT, LINKED, NO_FILE, OUTSIDE, UNREADABLE, find, read
@@ -22,7 +14,6 @@ from data_scripts.shapenet_splits import SHARES
 from shala_lite import profiles
 from shala_lite.datasets import load_dataset, meshes, shapenet
 
-ALL = len(CATEGORIES) * EACH
 SHAPENET, ARCHIVE = OUTSIDE["shapenet"], OUTSIDE["archive"]
 
 

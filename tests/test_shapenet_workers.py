@@ -10,12 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from small_meshes import CATEGORIES, EACH, write_folder
+from small_meshes import ALL, write_folder
 
 from data_scripts import shapenet as script
 from data_scripts.shapenet_meshes import draw, find
 
-ALL = len(CATEGORIES) * EACH
 SMALL = ("--quiet", "--views", "3", "--side", "16")
 
 
