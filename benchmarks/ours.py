@@ -60,6 +60,7 @@ class Ours:
     def __init__(self, name: str, modalities: Sequence[Modality], settings: Settings) -> None:
         self.name, self.settings = name, settings
         self.model: Any = build(name, modalities, settings)
+        self.model.to(memory_format=torch.channels_last)  # as `fit` has it
         self.prior: LatentPrior | None = None
         self.guidance = 1.0
 
