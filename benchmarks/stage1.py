@@ -18,6 +18,7 @@ from dataclasses import asdict
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import fill
 from time import perf_counter
 from typing import Any
 
@@ -160,11 +161,13 @@ def report(results: dict[str, Any]) -> str:
     parts = [
         f"{settings['source']} PolyMNIST, {settings['seconds']:g} training seconds a model, 1 seed "
         f"({settings['seed']}), {manifest['device']}, {manifest['threads']} thread(s), "
-        f"batch {settings['batch']}",
+        f"batch {settings['batch']}, {settings['decoder']} decoders, "
+        f"commit {str(manifest['commit'])[:7]}{' with changes' if manifest['dirty'] else ''}, "
+        f"{manifest['finished'][:10]}",
         main_table(results),
         ratio_table(results["throughput"]),
         agreement_table(checks) if checks else "Agreement: not checked, MultiVae is not installed.",
-        "\n".join(f"- {note}" for note in results["notes"]),
+        "\n".join(fill(f"- {note}", 100, subsequent_indent="  ") for note in results["notes"]),
     ]
     return "\n\n".join(parts) + "\n"
 
