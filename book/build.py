@@ -145,7 +145,7 @@ def assemble(source: Path, book: Path = BOOK) -> None:
     for chapter, folder in folders.items():
         page = json.loads((folder / f"{chapter}.ipynb").read_text())
         (source / f"{chapter}.ipynb").write_text(json.dumps(page | {"cells": own_cells(page)}))
-    for path in (book / "results").rglob("*.png"):
+    for path in (p for kind in ("*.png", "*.txt") for p in (book / "results").rglob(kind)):
         target = source / path.relative_to(book)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)

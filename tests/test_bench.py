@@ -1,6 +1,7 @@
 """The benchmark, as far as it is ours: none of these tests needs MultiVae."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -317,6 +318,15 @@ def test_a_run_writes_its_table_its_results_and_a_manifest(tmp_path, monkeypatch
         assert f"\n{name}" in text
     assert "not checked" in text
     assert text in capsys.readouterr().out
+
+
+def test_a_table_in_the_book_is_that_of_its_results():
+    kept = sorted((Path(stage1.__file__).parent.parent / "book/results/bench-stage1").iterdir())
+    assert kept
+    for folder in kept:
+        results = json.loads((folder / "results.json").read_text())
+        assert (folder / "table.txt").read_text() == stage1.report(results)
+        assert not results["manifest"]["dirty"]
 
 
 def test_without_multivae_one_line_says_how_to_get_it(monkeypatch):
