@@ -160,14 +160,15 @@ def report(results: dict[str, Any]) -> str:
     checks = [row for model in results["models"] for row in model.get("agreement", [])]
     parts = [
         f"{settings['source']} PolyMNIST, {settings['seconds']:g} training seconds a model, 1 seed "
-        f"({settings['seed']}), {manifest['device']}, {manifest['threads']} thread(s), "
-        f"batch {settings['batch']}, {settings['decoder']} decoders, "
+        f"({settings['seed']}),\n"
+        f"{manifest['device']}, {manifest['threads']} thread(s), batch {settings['batch']}, "
+        f"{settings['decoder']} decoders,\n"
         f"commit {str(manifest['commit'])[:7]}{' with changes' if manifest['dirty'] else ''}, "
         f"{manifest['finished'][:10]}",
         main_table(results),
         ratio_table(results["throughput"]),
         agreement_table(checks) if checks else "Agreement: not checked, MultiVae is not installed.",
-        "\n".join(fill(f"- {note}", 100, subsequent_indent="  ") for note in results["notes"]),
+        "\n".join(fill(f"- {note}", 80, subsequent_indent="  ") for note in results["notes"]),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -8,18 +8,20 @@ from typing import Any
 from benchmarks.throughput import PAIRS
 
 # Head of the column, and the key of a model's scores or of its result.
-COLUMNS = (
+QUALITY = (
     ("conditional", "conditional_coherence", ".3f"),
     ("unconditional", "unconditional_coherence", ".3f"),
     ("Frechet", "frechet_judge", ".1f"),
     ("entropy", "class_entropy", ".2f"),
+    ("steps", "steps", ",d"),
+    ("seconds", "seconds", ",.0f"),
+    ("CPU s", "cpu_seconds", ",.0f"),
+)
+COST = (
     ("items/s trainer", "trainer", ",.0f"),
     ("items/s step", "step", ",.0f"),
     ("peak MiB", "peak_memory_mib", ",.0f"),
     ("parameters", "parameters", ",d"),
-    ("steps", "steps", ",d"),
-    ("seconds", "seconds", ",.0f"),
-    ("CPU s", "cpu_seconds", ",.0f"),
 )
 BF16 = "bf16-mixed"
 
@@ -47,7 +49,7 @@ def speeds(throughput: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float
 
 
 def main_table(results: Mapping[str, Any]) -> str:
-    """The one table: a row for each model, the judges' ceiling and floor, and bf16."""
+    """A row for each model: scores, beside the judges' ceiling and floor, then costs."""
     speed = speeds(results["throughput"])
     rows: dict[str, dict[str, Any]] = {}
     for kind in ("judge", "floor"):
@@ -58,11 +60,17 @@ def main_table(results: Mapping[str, Any]) -> str:
         name = model["model"]
         rows[name] = {**model, **model["scores"], **speed.pop(name, {})}
     rows |= speed  # what was timed and not trained: bf16
+    return "\n\n".join(_columns(rows, columns) for columns in (QUALITY, COST))
+
+
+def _columns(rows: Mapping[str, Mapping[str, Any]], columns: Sequence[tuple[str, str, str]]) -> str:
+    """The rows that have any of these columns."""
     body = [
-        [name, *(format(row[key], form) if key in row else "" for _, key, form in COLUMNS)]
+        [name, *(format(row[key], form) if key in row else "" for _, key, form in columns)]
         for name, row in rows.items()
+        if any(key in row for _, key, _ in columns)
     ]
-    return text_table(["model", *(head for head, _, _ in COLUMNS)], body)
+    return text_table(["model", *(head for head, _, _ in columns)], body)
 
 
 def ratio_table(throughput: Sequence[Mapping[str, Any]]) -> str:

@@ -77,7 +77,7 @@ def numbers(
     columns = list(next(iter(rows.values())))
 
     def cell(value: float) -> str:
-        return "-" if math.isnan(value) else format(value, form)
+        return "-" if math.isnan(value) else format(value, f"z{form}")  # z: no -0
 
     body = [
         [name.replace("_", " "), *(cell(row.get(key, math.nan)) for key in columns)]

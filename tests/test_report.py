@@ -58,6 +58,7 @@ def test_a_short_row_is_an_error():
 def test_numbers_keep_rows_and_columns_apart():
     page = report.numbers({"r": {"a_b": 1, "c": 2}, "s": {"c": 4, "a_b": 3}}, form=".1f")
     assert Cells(page).rows == [["", "a b", "c"], ["r", "1.0", "2.0"], ["s", "3.0", "4.0"]]
+    assert "-0" not in report.numbers({"r": {"a": -0.0001}}).html
     page = report.numbers({"r": {"a": float("nan"), "c": 2}}, form=".0f")
     assert Cells(page).rows[1] == ["r", "-", "2"]
     with pytest.raises(ValueError, match="rows is empty"):
