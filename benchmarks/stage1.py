@@ -168,7 +168,7 @@ def report(results: dict[str, Any]) -> str:
         main_table(results),
         ratio_table(results["throughput"]),
         agreement_table(checks) if checks else "Agreement: not checked, MultiVae is not installed.",
-        "\n".join(fill(f"- {note}", 80, subsequent_indent="  ") for note in results["notes"]),
+        "\n".join(fill(f"- {note}", 74, subsequent_indent="  ") for note in results["notes"]),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -14,14 +14,14 @@ QUALITY = (
     ("Frechet", "frechet_judge", ".1f"),
     ("entropy", "class_entropy", ".2f"),
     ("steps", "steps", ",d"),
-    ("seconds", "seconds", ",.0f"),
-    ("CPU s", "cpu_seconds", ",.0f"),
 )
 COST = (
     ("items/s trainer", "trainer", ",.0f"),
     ("items/s step", "step", ",.0f"),
     ("peak MiB", "peak_memory_mib", ",.0f"),
     ("parameters", "parameters", ",d"),
+    ("seconds", "seconds", ",.0f"),
+    ("CPU s", "cpu_seconds", ",.0f"),
 )
 BF16 = "bf16-mixed"
 
