@@ -14,6 +14,7 @@ QUALITY = (
     ("Frechet", "frechet_judge", ".1f"),
     ("entropy", "class_entropy", ".2f"),
     ("steps", "steps", ",d"),
+    ("CPU s", "cpu_seconds", ",.0f"),
 )
 COST = (
     ("items/s trainer", "trainer", ",.0f"),
@@ -21,7 +22,6 @@ COST = (
     ("peak MiB", "peak_memory_mib", ",.0f"),
     ("parameters", "parameters", ",d"),
     ("seconds", "seconds", ",.0f"),
-    ("CPU s", "cpu_seconds", ",.0f"),
 )
 BF16 = "bf16-mixed"
 
