@@ -11,13 +11,20 @@ Beside the ELBO it starves: at thousands of nats a set, backgrounds own the grad
 learned. `AlignFirst` therefore trains the encoders on it alone for a while, before there is a
 latent. No decoder runs, so such a step costs a small part of one on the ELBO.
 
-Source: InfoNCE, van den Oord et al. 2018; between all pairs of views as in Tian et al. 2020.
+`Alignment.cycle` asks the same of what is decoded. With y_m the decoded view m, and h(y_m) what the
+encoder of m finds in it, g_m(h(y_m), i) has to pick out the real views k != m of item i. The
+likelihood of pixels forgives a stroke that is cut short. This term does not, if it made the digit.
+
+Source: InfoNCE, van den Oord et al. 2018; between all pairs of views as in Tian et al. 2020. Cycle
+consistency: Zhu et al. 2017; a distance in the features of a network: Johnson et al. 2016.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from shala_lite.banks import Encoders
 
@@ -50,17 +57,70 @@ class Alignment(nn.Module):
             features: {name: (B, D)}.
             present: (B, M) bool, columns in the order of `features`; None means all.
         """
-        some = next(iter(features.values()))
-        if present is None:
-            present = torch.ones(len(some), len(features), dtype=torch.bool, device=some.device)
-        points = torch.stack([self.heads[name](h) for name, h in features.items()])  # (M, B, P)
-        points = nn.functional.normalize(points.float(), dim=-1)
-        scores = torch.einsum("mip,kjp->mkij", points, points) / self.temperature
-        scores = scores.masked_fill(~present.T[None, :, None, :], -torch.inf)
-        pairs = present.T[:, None] & present.T[None]  # (M, M, B): item i has both m and k
-        pairs = pairs & ~torch.eye(len(features), dtype=torch.bool, device=pairs.device)[..., None]
+        points = self._points({name: self.heads[name](h) for name, h in features.items()})
+        there = _all_there(points, present)
+        return self._contrast(points, points, there, there)
+
+    def cycle(
+        self,
+        encoders: Encoders,
+        decoded: dict[str, Tensor],
+        features: dict[str, Tensor],
+        present: Tensor | None = None,
+    ) -> Tensor:
+        """The same loss between decoded views and the others' features, for who decoded them.
+
+        It has no gradient with respect to the encoders, the heads and `features`, so that only
+        decoded views can become better.
+
+        Args:
+            encoders: of real views; they stay in the state of evaluation meanwhile.
+            decoded: {name: (B, *shape)} of some modalities in `features`.
+            features: {name: (B, D)} of real views.
+            present: (B, M) bool, columns in the order of the encoders; None means all.
+        """
+        training = encoders.training
+        encoders.eval()
+        heard = _fixed(encoders, decoded, present)
+        encoders.train(training)
+        if present is not None:
+            columns = [[*encoders.modalities].index(name) for name in features]
+            present = present[:, columns]
+        heard |= {name: torch.zeros_like(h) for name, h in features.items() if name not in heard}
+        sides = ({name: heard[name] for name in features}, features)
+        left, right = (
+            self._points({name: _fixed(self.heads[name], h) for name, h in side.items()})
+            for side in sides
+        )
+        there = _all_there(right, present)
+        spoken = torch.tensor([name in decoded for name in features], device=there.device)
+        return self._contrast(left, right.detach(), there & spoken, there)
+
+    def _points(self, projected: dict[str, Tensor]) -> Tensor:
+        points = torch.stack([*projected.values()])  # (M, B, P)
+        return nn.functional.normalize(points.float(), dim=-1)
+
+    def _contrast(self, left: Tensor, right: Tensor, asks: Tensor, there: Tensor) -> Tensor:
+        """Points (M, B, P) find partners among others; (B, M) bool who asks, and who is there."""
+        scores = torch.einsum("mip,kjp->mkij", left, right) / self.temperature
+        scores = scores.masked_fill(~there.T[None, :, None, :], -torch.inf)
+        pairs = asks.T[:, None] & there.T[None]  # (M, M, B): item i has both m and k
+        pairs = pairs & ~torch.eye(len(left), dtype=torch.bool, device=pairs.device)[..., None]
         losses = scores.logsumexp(-1) - scores.diagonal(dim1=-2, dim2=-1)
         return torch.where(pairs, losses, 0).sum() / pairs.sum().clamp(min=1)
+
+
+def _all_there(points: Tensor, present: Tensor | None) -> Tensor:
+    """`present`, or all of it, (B, M) bool, for points (M, B, P)."""
+    if present is not None:
+        return present
+    return torch.ones(points.shape[1], len(points), dtype=torch.bool, device=points.device)
+
+
+def _fixed(net: nn.Module, *inputs: Any) -> Any:
+    """What `net` says of the inputs, with no gradient with respect to its own parameters."""
+    parameters = {name: value.detach() for name, value in net.named_parameters()}
+    return functional_call(net, parameters, inputs)
 
 
 class AlignFirst(nn.Module):

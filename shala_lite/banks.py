@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shala_lite.kinds import make_decoder, make_encoder, prepared
+from shala_lite.kinds import Said, make_decoder, make_encoder, prepared
 from shala_lite.modalities import Modality
 from shala_lite.nets import apply_to_few, enough_rows
 from shala_lite.text_nets import TextDecoder
@@ -132,6 +132,29 @@ class Decoders(nn.Module):
             told = [torch.cat([ids[name] for name in names])] if ids and names[0] in ids else []
             said = apply_to_few(net, rows, *told)
             yield from zip(names, said.split([len(z[name]) for name in names]))
+
+    def of_asked(
+        self,
+        z: Mapping[str, Tensor],
+        ids: Mapping[str, Tensor],
+        asked: Mapping[str, Tensor],
+    ) -> Iterator[Said]:
+        """As `forward`, of those rows alone that are asked, and which they are.
+
+        Args:
+            z: {name: (N, inputs)}, N rows of several draws for each item, draw by draw.
+            ids: {name: (B, L)} of each text in `z`, for the items of one draw.
+            asked: {name: (N,) bool}; a name that is not there is asked of all rows.
+        """
+        rows = {name: mask.nonzero()[:, 0] for name, mask in asked.items() if not mask.all()}
+        some = {name: z[name][rows[name]] if name in rows else z[name] for name in z}
+        some = {name: each for name, each in some.items() if len(each)}
+        told = {}
+        for name in [name for name in ids if name in some]:
+            at = rows.get(name, torch.arange(len(z[name]), device=z[name].device))
+            told[name] = ids[name][at % len(ids[name])]
+        for name, said in self(some, told):
+            yield name, said, rows.get(name)
 
     def shown(
         self, z: Mapping[str, Tensor], generator: torch.Generator | None = None

@@ -26,6 +26,8 @@ class FusedVAE(MultimodalVAE):
         fusion: how features are combined, a name in `fusion.FUSIONS`.
         masked: share of the items whose posterior sees, in training, a random subset of what is
             present, while everything present is decoded. The paper's model has 0.
+        cycle: weight, in nats per nat, of the contrastive term between decoded views and real
+            ones, see `alignment`; it needs `alignment`. The paper's model has 0.
         shared: arguments of `MultimodalVAE`; `depth` and `hidden` are those of the fusion network.
     """
 
@@ -35,6 +37,7 @@ class FusedVAE(MultimodalVAE):
         *,
         fusion: str = "concat",
         masked: float = 0.0,
+        cycle: float = 0.0,
         **shared: Any,
     ) -> None:
         super().__init__(modalities, **shared)
@@ -42,8 +45,13 @@ class FusedVAE(MultimodalVAE):
             raise ValueError(f"fusion: {fusion!r}, expected one of {sorted(FUSIONS)}")
         if not 0 <= masked <= 1:
             raise ValueError(f"masked: {masked}, expected a share between 0 and 1")
-        self.config |= dict(fusion=fusion, masked=masked)
-        self.masked = masked
+        if cycle < 0 or (cycle and not self.alignment_weight):
+            raise ValueError(
+                f"cycle: {cycle} with alignment {self.alignment_weight}, expected at least 0, "
+                "and a positive weight of alignment beside it"
+            )
+        self.config |= dict(fusion=fusion, masked=masked, cycle=cycle)
+        self.masked, self.cycle = masked, cycle
         self.fusion = FUSIONS[fusion](
             len(self.modalities),
             self.feature_dim,
@@ -72,4 +80,14 @@ class FusedVAE(MultimodalVAE):
             given = full if present is None else present
             few = draw_subsets(given, 0.0, 0.0, generator)
             given = torch.where(kept.to(some.device)[:, None], given, few)
-        return self._bound(x, features, present, beta, generator, given)
+        bound, terms, said = self._bound(x, features, present, beta, generator, given)
+        if self.cycle:
+            images = {m.name for m in self.modalities if m.kind == "image"}
+            decoded = {
+                name: y if rows is None else y.new_zeros(x[name].shape).index_copy(0, rows, y)
+                for name, y, rows in said
+                if name in images
+            }
+            terms["cycle"] = self.alignment.cycle(self.encoders, decoded, features, present)
+            bound = bound - self.cycle * terms["cycle"]
+        return bound, terms

@@ -7,6 +7,7 @@ text    log p(x | z) = sum over positions of log softmax(logits(z, x before))[x]
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from shala_lite.distributions import categorical_log_likelihood, laplace_log_likelihood
@@ -15,6 +16,8 @@ from shala_lite.nets import ImageDecoder, ImageEncoder, LayeredDecoder, PaletteD
 from shala_lite.text_nets import TextDecoder, TextEncoder
 
 DECODERS = ("convolutional", "layered", "palette")  # of images
+# A modality's name, what its decoder says, and of which rows of z, None for all.
+Said = tuple[str, Tensor, Tensor | None]
 
 
 def make_encoder(modality: Modality, config: dict[str, Any]) -> nn.Module:
@@ -72,3 +75,31 @@ def log_likelihood(modality: Modality, x: Tensor, decoded: Tensor, scale: float)
     if modality.kind == "text":
         return categorical_log_likelihood(x, decoded)
     return laplace_log_likelihood(x, decoded, scale)
+
+
+def log_likelihoods(
+    modalities: Sequence[Modality],
+    x: Mapping[str, Tensor],
+    said: Iterable[Said],
+    like: Tensor,
+    scale: float,
+) -> dict[str, Tensor]:
+    """log p(x_m | z) in nats of every modality, {name: (..., B)}, 0 for rows of which none spoke.
+
+    Args:
+        modalities: those in `x`.
+        x: {name: (B, *shape)}.
+        said: of several draws for each item, one draw of all items after another.
+        like: (..., B), of the shape that is wanted.
+        scale: Laplace scale b of images, in pixel units.
+    """
+    named, batch = {m.name: m for m in modalities}, like.shape[-1]
+    found = {name: like.new_zeros(like.numel()) for name in named}
+    for name, decoded, rows in said:
+        if rows is None:  # draw by draw, since pixels need not be repeated
+            pairs = [(x[name], draw) for draw in decoded.unflatten(0, (-1, batch))]
+        else:
+            pairs = [(x[name][rows % batch], decoded)]
+        nats = torch.cat([log_likelihood(named[name], *pair, scale) for pair in pairs])
+        found[name] = nats if rows is None else found[name].index_copy(0, rows, nats)
+    return {name: nats.view(like.shape) for name, nats in found.items()}

@@ -12,8 +12,7 @@ combine those.
 Source: Kingma and Welling 2014; beta as in Higgins et al. 2017.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -180,36 +179,27 @@ class MultimodalVAE(nn.Module):
                 many for each, where every modality has its own.
             wanted: (..., B, M) bool; the likelihood of what is not wanted is 0. None means all.
         """
+        return self._nats(x, z, self._said(x, z, wanted))
+
+    def _nats(
+        self, x: dict[str, Tensor], z: Tensor | dict[str, Tensor], said: Iterable[kinds.Said]
+    ) -> dict[str, Tensor]:
+        some = next(iter(z.values())) if isinstance(z, dict) else z
+        held = [m for m in self.modalities if m.name in x]
+        return kinds.log_likelihoods(held, x, said, some[..., 0], self.likelihood_scale)
+
+    def _said(
+        self, x: dict[str, Tensor], z: Tensor | dict[str, Tensor], wanted: Tensor | None
+    ) -> Iterator[kinds.Said]:
+        """What the decoders say of all draws, one below the other; arguments as above."""
         at = {name: index for index, name in enumerate(self.names) if name in x}
         of = z if isinstance(z, dict) else dict.fromkeys(at, z)
-        scale, (*draws, batch, width) = self.likelihood_scale, of[next(iter(at))].shape
-        flat = {name: of[name].reshape(-1, width) for name in at}
-        found = {name: some.new_zeros(len(some)) for name, some in flat.items()}
-        rows: dict[str, Tensor] = {}  # of those modalities that are not wanted everywhere
+        inputs = {n: self._decoder_input(of[n].flatten(0, -2), at[n]) for n in at}
+        asked = {}
         if wanted is not None:
-            masks = {name: wanted[..., index].reshape(-1) for name, index in at.items()}
-            rows = {name: m.nonzero()[:, 0] for name, m in masks.items() if not m.all()}
-        inputs = {
-            name: self._decoder_input(flat[name][rows[name]] if name in rows else flat[name], index)
-            for name, index in at.items()
-        }
-        inputs = {name: z_m for name, z_m in inputs.items() if len(z_m)}
-        texts = {
-            n: x[n][rows[n] % batch] if n in rows else x[n].repeat(math.prod(draws), 1)
-            for n in inputs
-            if self.modalities[at[n]].kind == "text"
-        }
-        for name, said in self.decoders(inputs, texts):
-            modality = self.modalities[at[name]]
-            if name not in rows:  # draw by draw, since pixels need not be repeated
-                every = said.unflatten(0, (-1, batch))
-                each = [kinds.log_likelihood(modality, x[name], draw, scale) for draw in every]
-                found[name] = torch.cat(each)
-                continue
-            seen = x[name][rows[name] % batch]
-            nats = kinds.log_likelihood(modality, seen, said, scale)
-            found[name] = found[name].index_copy(0, rows[name], nats)
-        return {name: nats.view(*draws, batch) for name, nats in found.items()}
+            asked = {name: wanted[..., index].reshape(-1) for name, index in at.items()}
+        texts = {n: x[n] for n in at if self.modalities[at[n]].kind == "text"}
+        return self.decoders.of_asked(inputs, texts, asked)
 
     def elbo(
         self,
@@ -226,7 +216,7 @@ class MultimodalVAE(nn.Module):
             `log_likelihood/<name>` for each (the mean over items that have the modality).
         """
         x, present = self._observed(x, present)
-        _, terms = self._bound(x, self._features(x, present), present, beta, generator)
+        _, terms, _ = self._bound(x, self._features(x, present), present, beta, generator)
         return {"elbo": terms["log_likelihood"] - beta * terms["kl"], **terms}
 
     def _bound(
@@ -237,20 +227,21 @@ class MultimodalVAE(nn.Module):
         beta: float,
         generator: torch.Generator | None,
         given: Tensor | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, dict[str, Tensor], list[kinds.Said]]:
         """The weighted bound of what is `present`, with the posterior of what is `given`, if other.
 
         Returns:
-            The bound, a scalar in nats, and the terms that `_terms` gives.
+            The bound, a scalar in nats; the terms that `_terms` gives; and what was decoded.
         """
         if given is None:
             posterior = self.posterior(features, present)
         else:  # a mask that was drawn needs no check, and on a GPU no step that waits for one
             posterior = self._posterior(stacked(features, given, self.names), given)
         z = posterior.sample(generator)
-        nats = self.log_likelihoods(x, z, present)
+        said = [*self._said(x, z, present)]
+        nats = self._nats(x, z, said)
         kl = posterior.rate(z).mean()
-        return self._weighted(nats).mean() - beta * kl, self._terms(nats, kl, present)
+        return self._weighted(nats).mean() - beta * kl, self._terms(nats, kl, present), said
 
     def _weighted(self, nats: dict[str, Tensor]) -> Tensor:
         """sum_m w_m log p(x_m | z), of the shape that each of `nats` has."""
@@ -276,7 +267,7 @@ class MultimodalVAE(nn.Module):
         generator: torch.Generator | None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """What training maximises, a scalar in nats, and the terms to show beside it."""
-        return self._bound(x, features, present, beta, generator)
+        return self._bound(x, features, present, beta, generator)[:2]
 
     def loss(
         self,
