@@ -93,8 +93,11 @@ class Alignment(nn.Module):
             for side in sides
         )
         there = _all_there(right, present)
-        spoken = torch.tensor([name in decoded for name in features], device=there.device)
-        return self._contrast(left, right.detach(), there & spoken, there)
+        asks = there.clone()
+        for index, name in enumerate(features):
+            if name not in decoded:
+                asks[:, index].fill_(False)
+        return self._contrast(left, right.detach(), asks, there)
 
     def _points(self, projected: dict[str, Tensor]) -> Tensor:
         points = torch.stack([*projected.values()])  # (M, B, P)

@@ -196,3 +196,63 @@ def test_a_pair_of_views_is_found_again_after_aligning_first():
         optimizer.step()
     assert start > 3
     assert loss < start - 1
+
+
+def encoders_and_decoded(n=12):
+    vae = tiny_vae(alignment=1.0)
+    x = tiny_images(n)
+    decoded = {name: x[name].clone().requires_grad_() for name in NAMES[:2]}
+    return vae, x, decoded
+
+
+def test_cycle_is_its_definition():
+    vae, x, decoded = encoders_and_decoded()
+    there = torch.rand(12, 3, generator=rng(1)) < 0.7
+    there[:, 0] |= ~there.any(1)
+    net, features = vae.alignment, vae.features(x, there)
+    heard = vae.encoders(decoded, there)
+    real, said = (
+        {n: torch.nn.functional.normalize(net.heads[n](h[n]), dim=-1) for n in h}
+        for h in (features, heard)
+    )
+    losses = [
+        -(said[m][i] @ real[k][there[:, at]].T / net.temperature).log_softmax(0)[partner]
+        for m in decoded
+        for at, k in enumerate(NAMES)
+        if k != m
+        for partner, i in enumerate(there[:, at].nonzero()[:, 0])
+        if there[i, NAMES.index(m)]
+    ]
+    found = net.cycle(vae.encoders, decoded, features, there)
+    torch.testing.assert_close(found, torch.stack(losses).mean())
+    everything = net.cycle(vae.encoders, decoded, features, torch.ones_like(there))
+    torch.testing.assert_close(everything, net.cycle(vae.encoders, decoded, features))
+
+
+def test_cycle_teaches_who_decoded_and_nobody_else():
+    vae, x, decoded = encoders_and_decoded()
+    features = {n: h.detach().requires_grad_() for n, h in vae.features(x).items()}
+    vae.alignment.cycle(vae.encoders, decoded, features).backward()
+    assert all(image.grad.any() for image in decoded.values())
+    assert all(h.grad is None for h in features.values())
+    assert all(p.grad is None for p in vae.parameters())
+
+
+def test_cycle_reads_with_the_statistics_of_real_views_and_leaves_them_alone():
+    vae, x, decoded = encoders_and_decoded()
+    features = {n: h.detach() for n, h in vae.features(x).items()}
+    expected = vae.alignment.cycle(vae.encoders, decoded, features)
+    before = {name: buffer.clone() for name, buffer in vae.named_buffers()}
+    vae.train()
+    torch.testing.assert_close(vae.alignment.cycle(vae.encoders, decoded, features), expected)
+    assert all(net.training for net in vae.encoders.modules())
+    assert all(torch.equal(buffer, before[name]) for name, buffer in vae.named_buffers())
+
+
+def test_decoded_views_that_show_their_partners_cost_less():
+    vae, x, _ = encoders_and_decoded(40)
+    vae.alignment = shared_heads()
+    features = dict.fromkeys(NAMES, vae.features(x)["a"].detach())
+    right, wrong = {"a": x["a"]}, {"a": x["a"].roll(1, 0)}
+    costs = [vae.alignment.cycle(vae.encoders, y, features) for y in (right, wrong)]
+    assert costs[0] < math.log(40) < costs[1]

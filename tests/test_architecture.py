@@ -198,8 +198,8 @@ def test_the_core_and_the_package_stay_small():
     # Data sets and baselines come and go with the chapters, each on its own: they are not counted.
     own = [path for path in files() if name_of(path) not in {"datasets", "experts"}]
     # The code is counted, not what explains it: docstrings are wanted.
-    assert sum(map(code_lines, [path for path in own if name_of(path) in CORE])) < 1900
-    assert sum(map(code_lines, own)) < 6700
+    assert sum(map(code_lines, [path for path in own if name_of(path) in CORE])) < 2000
+    assert sum(map(code_lines, own)) < 6800
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))

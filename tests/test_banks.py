@@ -149,3 +149,20 @@ def test_every_parameter_learns_in_a_model(shared):
     for bank in (vae.encoders, vae.decoders):
         still = [name for name, p in bank.named_parameters() if p.grad is None or not p.grad.any()]
         assert not still
+
+
+@both
+def test_what_is_asked_is_what_all_rows_would_say(shared):
+    bank, x = decoders(shared).eval(), observed()
+    z = {name: torch.randn(12, 7, generator=torch.Generator().manual_seed(2)) for name in NAMES}
+    asked = {name: torch.arange(12) % 3 != at for at, name in enumerate(NAMES[:3])}
+    asked |= {"word": torch.arange(12) % 2 == 0, "small": torch.zeros(12, dtype=torch.bool)}
+    every = dict(bank(z, {"word": x["word"].repeat(2, 1)}))
+    found = {
+        name: (said, rows) for name, said, rows in bank.of_asked(z, {"word": x["word"]}, asked)
+    }
+    assert set(found) == set(NAMES) - {"small"}
+    for name, (said, rows) in found.items():
+        expected = every[name] if rows is None else every[name][rows]
+        torch.testing.assert_close(said, expected, atol=1e-5, rtol=1e-4)
+        assert rows is None or torch.equal(rows, asked[name].nonzero()[:, 0])

@@ -80,3 +80,34 @@ def test_an_unknown_fusion_is_named():
 def test_a_share_that_is_none_is_refused(masked):
     with pytest.raises(ValueError, match=f"masked: {masked}, expected a share"):
         tiny_vae(masked=masked)
+
+
+@pytest.mark.parametrize("present", [None, some_present()], ids=["complete", "gaps"])
+def test_the_cycle_term_is_added_to_the_loss_and_not_to_the_bound(present):
+    x = tiny_images()
+    plain, cycled = tiny_vae(alignment=2.0), tiny_vae(alignment=2.0, cycle=3.0)
+    before, after = (vae.loss(x, present, generator=rng()) for vae in (plain, cycled))
+    features = cycled.features(x, present)
+    z = cycled.posterior(features, present).sample(rng())
+    term = cycled.alignment.cycle(cycled.encoders, cycled.decode(z), features, present)
+    torch.testing.assert_close(after["cycle"], term)
+    torch.testing.assert_close(after["loss"], before["loss"] + 3 * term)
+    bounds = [vae.elbo(x, present, generator=rng())["elbo"] for vae in (plain, cycled)]
+    torch.testing.assert_close(*bounds)
+
+
+def test_decoders_and_fusion_learn_from_the_cycle_term_alone():
+    vae = tiny_vae(alignment=1e-9, cycle=1.0).train()
+    vae._weighted = lambda nats: torch.zeros(())
+    vae.beta = 0.0
+    vae.loss(tiny_images(), generator=rng())["loss"].backward()
+    for name, p in vae.named_parameters():
+        if name.startswith(("decoders", "fusion")) and "absent" not in name:
+            assert p.grad is not None, name
+            assert p.grad.any(), name
+
+
+@pytest.mark.parametrize(("cycle", "alignment"), [(1.0, 0.0), (-1.0, 2.0)])
+def test_a_cycle_without_alignment_is_refused(cycle, alignment):
+    with pytest.raises(ValueError, match=f"cycle: {cycle} with alignment {alignment}, expected"):
+        tiny_vae(cycle=cycle, alignment=alignment)
