@@ -33,6 +33,7 @@ JOINT = (
 class Judged(NamedTuple):
     """What the judges say of sets: {name: (N,)} labels, and {name: (N, 64)} features of images.
 
+    Labels are on the CPU. Features stay on the judges' device, where distances take their time.
     `distinct` is that of the dataset, if they are real: see `MultimodalDataset`.
     """
 
@@ -96,7 +97,7 @@ def _judge(sets: Iterable[dict[str, Tensor]], judges: Judges) -> Judged:
         for name, found in judges.judge(x).items():
             labels.setdefault(name, []).append(found.labels.cpu())
             if judges[name].modality.kind == "image":  # distances are those of pictures
-                features.setdefault(name, []).append(found.features.cpu())
+                features.setdefault(name, []).append(found.features)
     return Judged(
         {name: torch.cat(parts) for name, parts in labels.items()},
         {name: torch.cat(parts) for name, parts in features.items()},

@@ -154,22 +154,20 @@ def paired_frechet_ratio(
 def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """Squared Euclidean distances (len(a), len(b)), by matrix product."""
     squares = a.square().sum(1, keepdim=True) + b.square().sum(1)
-    return torch.addmm(squares, a, b.T, alpha=-2).clamp_min_(0)
+    return squares.addmm_(a, b.T, alpha=-2).clamp_min_(0)
 
 
 def _radii(points: Tensor, k: int) -> Tensor:
     """Squared distance (N,) of each point to its k-th nearest other point."""
-    return torch.cat(
-        [_squared_distances(rows, points).kthvalue(k + 1).values for rows in points.split(ROWS)]
-    )
-
-
-def _covered(points: Tensor, centres: Tensor, radii: Tensor, slack: float) -> float:
-    """Share of points within the ball of at least one centre."""
-    inside = [
-        (_squared_distances(rows, centres) <= radii + slack).any(1) for rows in points.split(ROWS)
+    nearest = [
+        _squared_distances(rows, points).topk(k + 1, largest=False, sorted=False).values
+        for rows in points.split(ROWS)
     ]
-    return torch.cat(inside).double().mean().item()
+    return torch.cat(nearest).amax(1)  # several times faster than `kthvalue`
+
+
+def _share(inside: Tensor) -> float:
+    return inside.double().mean().item()
 
 
 def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> PrecisionRecall:
@@ -193,10 +191,13 @@ def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> PrecisionRecall:
     real, fake = real - centre, fake - centre  # keeps the matrix product accurate
     # Rounding of a squared distance: points that coincide must count as inside a ball of radius 0.
     slack = 1e-12 * max(real.square().sum(1).max().item(), fake.square().sum(1).max().item())
-    return PrecisionRecall(
-        precision=_covered(fake, real, _radii(real, k), slack),
-        recall=_covered(real, fake, _radii(fake, k), slack),
-    )
+    reach_of_real, reach_of_fake = _radii(real, k) + slack, _radii(fake, k) + slack
+    on_real, on_fake = [], torch.zeros(len(real), dtype=torch.bool, device=real.device)
+    for rows, reach in zip(fake.split(ROWS), reach_of_fake.split(ROWS)):
+        distances = _squared_distances(rows, real)
+        on_real.append((distances <= reach_of_real).any(1))
+        on_fake |= (distances <= reach[:, None]).any(0)
+    return PrecisionRecall(precision=_share(torch.cat(on_real)), recall=_share(on_fake))
 
 
 def feature_scores(
