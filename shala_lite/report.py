@@ -16,11 +16,11 @@ import numpy as np
 
 from .keys import KEYS
 from .pages import CAPTION, Page, figure
-from .publish import Published, published
+from .publish import published
 from .runs import Run, split_metric
 from .training import History
 
-SCALES = ("full", "laptop")  # the first of these that has been run is what a chapter quotes
+SCALES = ("full", "laptop")  # what a chapter quotes, in this order
 UNBROKEN = 16  # letters of a row's name that stay on one line; on a phone longer ones do not fit
 COUNTS = ("evaluations per sample", "items", "numbers")  # units of whole numbers
 ARROWS = {
@@ -123,41 +123,35 @@ def at_full_scale(
 ) -> Page:
     """The same numbers from published runs on data of `source`, and which runs those are.
 
-    Where no full run has been published, the page says so and shows a laptop run, if there is one.
-
-    A variant of which the runs have none of the numbers is left out.
+    A table for the full runs, then one for the smaller runs at laptop. Without full ones the page
+    says so. A variant of which the runs have none of the numbers is left out.
 
     Args:
-        images: {name of a published image: alternative text}, shown where the run has it.
+        images: {name of a published image: alternative text}, from the first runs that have it.
     """
-    found: Published | None = None
-    missing: list[str] = []
-    for profile in SCALES:
-        found = published(chapter, dataset, source, profile, book)
-        if found:
-            break
-        missing.append(profile)
-    say = {0: "", 1: "No run at full scale has been published yet; this one is smaller."}
-    if found is None:
+    scales = [published(chapter, dataset, source, profile, book) for profile in SCALES]
+    found = [runs for runs in scales if runs]
+    if not found:
         words = f"No run on {source} data has been published yet, full or laptop."
         return Page(lambda: f"<p>{words}</p>", words)
+    say = "" if scales[0] else "No run at full scale has been published yet; this one is smaller."
     names = [f"{variant}/{key}" for variant in variants for key in keys]
-    values = {name: found.text(name, _form(name, form)) for name in names if name in found.metrics}
-    told = {name.split("/")[0] for name in values}
-    parts = [
-        _matrix(
-            values,
-            [v for v in variants if v in told],
-            keys,
-            f"{say[len(missing)]} {found.origin}.".strip(),
-        )
-    ]
-    if not values:
-        words = f"No published run has these numbers yet. {found.origin}."
+    parts = []
+    for runs in found:
+        values = {
+            name: runs.text(name, _form(name, form)) for name in names if name in runs.metrics
+        }
+        told = {name.split("/")[0] for name in values}
+        if values:
+            rows = [v for v in variants if v in told]
+            parts.append(_matrix(values, rows, keys, f"{say} {runs.origin}.".strip()))
+    if not parts:
+        words = f"No published run has these numbers yet. {found[0].origin}."
         parts = [Page(lambda: f"<p>{html.escape(words)}</p>", words)]
     for name, alt in (images or {}).items():
-        if name in found.images:
-            parts.append(figure(_read(found.images[name]), alt=alt, caption=f"{found.origin}."))
+        having = next((runs for runs in found if name in runs.images), None)
+        if having:
+            parts.append(figure(_read(having.images[name]), alt=alt, caption=f"{having.origin}."))
     return Page(lambda: "".join(p.html for p in parts), "\n".join(p.text for p in parts))
 
 

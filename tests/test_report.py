@@ -102,7 +102,7 @@ def test_an_unregistered_key_is_an_error(run):
         report.scores(run(), ["prior"], ["recal"])
 
 
-def test_full_scale_says_what_is_missing_and_prefers_the_larger_run(run, tmp_path):
+def test_full_scale_says_what_is_missing_and_begins_with_the_larger_run(run, tmp_path):
     book = tmp_path / "book"
     book.mkdir()
     ask = ("01_c", "d", ["prior", "another"], ["recall", "judge_accuracy@m0"])
@@ -119,7 +119,8 @@ def test_full_scale_says_what_is_missing_and_prefers_the_larger_run(run, tmp_pat
     publish.publish(full.folder, book)
     large = report.at_full_scale(*ask, book=book)
     assert "No run" not in large.html
-    assert "profile full" in large.html
+    assert re.findall(r"profile (\w+)", large.html) == ["full", "laptop"]
+    assert large.html.count("<table") == 2
 
 
 def test_full_scale_shows_the_images_that_the_run_has(run, tmp_path):
