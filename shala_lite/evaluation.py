@@ -250,3 +250,22 @@ def best_guidance(sweep: Mapping[float, float]) -> float:
     if not sweep:
         raise ValueError("sweep is empty; expected {guidance: coherence}")
     return max(sorted(sweep, key=lambda g: abs(g - 1)), key=lambda g: sweep[g])
+
+
+def least_guidance(sweep: Mapping[float, float], tolerance: float = 0.02) -> float:
+    """The guidance closest to none whose distance is nearly the least: at most `tolerance` above.
+
+    A curve of distances is flat around its minimum, and there noise decides. More guidance than is
+    needed costs coherence and variety, so of equals it takes the one that guides least, like the
+    one-standard-error rule of model selection (Breiman et al., 1984).
+
+    Args:
+        sweep: {guidance: distance}, lower is better.
+        tolerance: as a share of the least distance, at least 0.
+    """
+    if not sweep:
+        raise ValueError("sweep is empty; expected {guidance: distance}")
+    if tolerance < 0:
+        raise ValueError(f"tolerance is {tolerance}; expected at least 0")
+    enough = (1 + tolerance) * min(sweep.values())
+    return min((g for g in sweep if sweep[g] <= enough), key=lambda g: abs(g - 1))

@@ -259,3 +259,24 @@ def test_the_best_guidance_scores_highest_and_of_equals_guides_least(sweep, best
 def test_no_sweep_has_no_best():
     with pytest.raises(ValueError, match="sweep is empty"):
         evaluation.best_guidance({})
+    with pytest.raises(ValueError, match="sweep is empty"):
+        evaluation.least_guidance({})
+
+
+@pytest.mark.parametrize(
+    ("sweep", "tolerance", "best"),
+    [
+        ({1.0: 14.0, 2.0: 10.1, 3.0: 10.0, 4.0: 10.3}, 0.02, 2.0),  # a tie but for noise
+        ({1.0: 14.0, 2.0: 10.1, 3.0: 10.0}, 0.0, 3.0),
+        ({0.5: 10.0, 1.0: 10.1, 2.0: 10.0}, 0.02, 1.0),  # none is needed
+        ({1.0: 14.0, 3.0: 12.0, 6.0: 10.0}, 0.02, 6.0),
+    ],
+)
+def test_the_least_guidance_is_the_smallest_that_is_nearly_best(sweep, tolerance, best):
+    assert evaluation.least_guidance(sweep, tolerance) == best
+    assert evaluation.least_guidance(dict(reversed(sweep.items())), tolerance) == best
+
+
+def test_a_negative_tolerance_is_refused():
+    with pytest.raises(ValueError, match="tolerance is -0.1; expected at least 0"):
+        evaluation.least_guidance({1.0: 2.0}, -0.1)
