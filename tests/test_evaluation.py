@@ -278,5 +278,5 @@ def test_the_least_guidance_is_the_smallest_that_is_nearly_best(sweep, tolerance
 
 
 def test_a_negative_tolerance_is_refused():
-    with pytest.raises(ValueError, match="tolerance is -0.1; expected at least 0"):
+    with pytest.raises(ValueError, match=r"tolerance is -0\.1; expected at least 0"):
         evaluation.least_guidance({1.0: 2.0}, -0.1)
