@@ -124,7 +124,7 @@ def at_full_scale(
     """The same numbers from published runs on data of `source`, and which runs those are.
 
     A table for the full runs, then one for the smaller runs at laptop. Without full ones the page
-    says so. A variant of which the runs have none of the numbers is left out.
+    says so. A variant or a key of which the runs have no number is left out.
 
     Args:
         images: {name of a published image: alternative text}, from the first runs that have it.
@@ -141,10 +141,10 @@ def at_full_scale(
         values = {
             name: runs.text(name, _form(name, form)) for name in names if name in runs.metrics
         }
-        told = {name.split("/")[0] for name in values}
         if values:
-            rows = [v for v in variants if v in told]
-            parts.append(_matrix(values, rows, keys, f"{say} {runs.origin}.".strip()))
+            told, asked = ({name.split("/")[i] for name in values} for i in (0, 1))
+            rows, columns = [v for v in variants if v in told], [k for k in keys if k in asked]
+            parts.append(_matrix(values, rows, columns, f"{say} {runs.origin}.".strip()))
     if not parts:
         words = f"No published run has these numbers yet. {found[0].origin}."
         parts = [Page(lambda: f"<p>{html.escape(words)}</p>", words)]

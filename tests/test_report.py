@@ -113,7 +113,11 @@ def test_full_scale_says_what_is_missing_and_begins_with_the_larger_run(run, tmp
     small = report.at_full_scale(*ask, book=book)
     assert "No run at full scale" in small.html
     assert "profile laptop" in small.html
-    assert Cells(small).rows[1:] == [["prior", "0.250", "-"]]
+    # neither the row nor the column that the runs know nothing of
+    assert Cells(small).rows == [
+        ["", "recall\N{NO-BREAK SPACE}\N{UPWARDS ARROW}"],
+        ["prior", "0.250"],
+    ]
     full = run()
     full.finish()
     publish.publish(full.folder, book)
