@@ -43,11 +43,16 @@ class Judged(NamedTuple):
 
 
 class Conditional(NamedTuple):
-    """Labels by source and target, the true labels (N,), and the cost of each sample."""
+    """What the judges say of sets from each source, the true labels (N,), and a sample's cost."""
 
-    predictions: dict[str, dict[str, Tensor]]
+    judged: dict[str, Judged]
     truth: Tensor
     nfe: int
+
+    @property
+    def predictions(self) -> dict[str, dict[str, Tensor]]:
+        """Labels (N,) by source and target."""
+        return {source: seen.labels for source, seen in self.judged.items()}
 
     @property
     def coherence(self) -> metrics.Coherence:
@@ -57,8 +62,9 @@ class Conditional(NamedTuple):
     @property
     def right(self) -> Tensor:
         """Share of right targets (N,) of each item, over ordered pairs: for paired comparisons."""
-        pairs = [(s, t) for s in self.predictions for t in self.predictions[s] if s != t]
-        right = torch.stack([self.predictions[s][t] == self.truth for s, t in pairs])
+        by_source = self.predictions
+        pairs = [(s, t) for s in by_source for t in by_source[s] if s != t]
+        right = torch.stack([by_source[s][t] == self.truth for s, t in pairs])
         return right.double().mean(0)
 
     def scores(self, variant: str) -> dict[str, float]:
@@ -211,12 +217,11 @@ def conditional(
         options: `steps`, `sampler`, `guidance` of `LatentPrior.sample`; `steps` of a flow map.
     """
     features = features_of(vae, data)
-    predictions: dict[str, dict[str, Tensor]] = {}
-    nfe = 0
+    judged, nfe = {}, 0
     for source in vae.names:
         z, nfe = _draw(vae, prior, {source: features[source]}, None, seed, options)
-        predictions[source] = judge_latents(vae, judges, z).labels
-    return Conditional(predictions, data.labels.cpu(), nfe)
+        judged[source] = judge_latents(vae, judges, z)
+    return Conditional(judged, data.labels.cpu(), nfe)
 
 
 @torch.no_grad()
