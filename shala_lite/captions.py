@@ -122,9 +122,10 @@ class CaptionScores:
         return {"degrees": cosine.acos().rad2deg().mean().item()}
 
     def cut(self, ids: Tensor, count: int) -> Tensor:
-        """Sentences (N, L) with their first `count` mentions alone, written anew.
+        """Sentences (N, L) with `count` of their mentions, chosen at random, written anew.
 
-        Without attributes, their first words, `WORDS` for each mention.
+        At random, so that no attribute is mentioned more or less often than others. Without
+        attributes, their first words, `WORDS` for each mention.
         """
         vocabulary = self.text.vocabulary
         assert vocabulary is not None  # a text has one
@@ -133,6 +134,7 @@ class CaptionScores:
             if self.eye is None:
                 short.append(" ".join(written.split()[: WORDS * count]))
                 continue
-            kept = dict(list(sentences.mentioned(written).items())[:count])
-            short.append(sentences.write(kept, np.random.default_rng([self.seed, row])))
+            rng, said = np.random.default_rng([self.seed, row]), sentences.mentioned(written)
+            kept = {name: said[name] for name in rng.permutation(list(said))[:count]}
+            short.append(sentences.write(kept, rng))
         return vocabulary.encode(short, self.text.shape[0]).long().to(ids.device)

@@ -43,24 +43,35 @@ def token_accuracy(ids: Tensor, expected: Tensor) -> float:
     return (ids == expected)[counted].double().mean().item()
 
 
-def offset_distance(offsets: Tensor, room: Tensor) -> float:
-    """Total variation between the places where texts begin and those drawn uniformly.
+def offset_distance(offsets: Tensor, room: Tensor, kinds: Tensor) -> float:
+    """Total variation between the places where texts begin and a uniform one, mean over kinds.
+
+    Texts of different kinds are not pooled: one fixed place for each would then look spread.
 
     Args:
         offsets: (N,), blanks before each text.
         room: (N,), the largest offset that each text's length allows.
+        kinds: (N,), integers; texts of a kind are the same but for their place.
 
     Returns:
         0 where every offset that fits is as frequent as the others; 1 where there are no texts.
+        A kind without texts does not count.
 
     Raises:
-        ValueError: an offset beyond its room.
+        ValueError: an offset beyond its room, lengths that differ.
     """
+    if not offsets.shape == room.shape == kinds.shape:
+        shapes = [tuple(x.shape) for x in (offsets, room, kinds)]
+        raise ValueError(f"offsets, room, kinds have shapes {shapes}; expected one shape (N,)")
     if (offsets < 0).any() or (offsets > room).any():
         raise ValueError("offsets: some below 0 or beyond their room")
     if not len(offsets):
         return 1.0
-    at = torch.arange(int(room.max()) + 1, device=offsets.device)
-    found = (offsets[:, None] == at).double().mean(0)
-    fits = (at <= room[:, None]).double()
-    return total_variation(found, (fits / fits.sum(1, keepdim=True)).mean(0)).item()
+    at, distances = torch.arange(int(room.max()) + 1, device=offsets.device), []
+    for kind in kinds.unique():
+        here = kinds == kind
+        found = (offsets[here, None] == at).double().mean(0)
+        fits = (at <= room[here, None]).double()
+        expected = (fits / fits.sum(1, keepdim=True)).mean(0)
+        distances.append(total_variation(found, expected).item())
+    return sum(distances) / len(distances)

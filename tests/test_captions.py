@@ -75,6 +75,18 @@ def test_a_cut_sentence_says_less_and_nothing_else(data, scores):
         assert told.equal(most)
 
 
+def test_a_cut_keeps_no_attribute_more_often_than_others(data, scores):
+    ids = data.observations["sentence"]
+    before, after = scores.said(ids), scores.said(scores.cut(ids, 1))
+    kept = {name: (after[name] >= 0).sum() / (before[name] >= 0).sum() for name in NAMES}
+    each = sum((after[name] >= 0).sum() for name in NAMES) / sum(
+        (before[name] >= 0).sum() for name in NAMES
+    )
+    for name, share in kept.items():
+        error = (each * (1 - each) / (before[name] >= 0).sum()).sqrt()
+        assert abs(share - each) < 4 * error, name
+
+
 def test_real_pictures_vary_as_the_data_do(data, scores):
     image, ids = data.observations.values()
     assert all(value < 0.25 for value in scores.variety(image, ids, data.attributes).values())

@@ -3,7 +3,7 @@
 For every item each modality draws another source of its label, independently: class-wise random
 permutations hand pictures out, so that each is used as often as any other of its class, give or
 take one. The word is the English name of the digit at a uniformly random offset among eight
-letters, with blanks elsewhere. (Sutter, Daunhawer and Vogt 2021, arXiv 2105.02470.)
+letters, with blanks elsewhere. (Sutter, Daunhawer and Vogt 2020, arXiv 2006.08242.)
 
 ``embedded`` takes scikit-learn's digits and draws the street numbers, a new one for every item;
 ``real`` takes MNIST and SVHN from under a data root. Train, val and test share no picture.
