@@ -39,7 +39,7 @@ setup: ## create .venv and install into it, if it is not up to date
 	@PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" PIP_ARGS="$(PIP_ARGS)" sh .ci/setup.sh
 
 book: $(SETUP) ## execute every chapter at the quick profile and render the pages
-	@$(PY) -m shala_lite run all --profile quick
+	@$(PY) book/side_by_side.py --workers $(WORKERS) --profile quick
 	@$(PY) book/build.py
 
 test: lint ## lint, types, tests, and every notebook at the smoke profile

@@ -1,6 +1,6 @@
 """Render the book from the copies of the chapters that were executed at the quick profile.
 
-    python -m shala_lite run all --profile quick
+    python book/side_by_side.py
     python book/build.py
 
 The pages' sources are assembled in `book/_build/src`: the Markdown pages, the executed copies, the
