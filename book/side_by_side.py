@@ -50,7 +50,7 @@ def side_by_side(
         raise ValueError(f"workers is {workers}; expected at least 1")
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     environment = {"OMP_NUM_THREADS": threads, **os.environ}
-    turn, stop, running = Lock(), Event(), list[Popen[str]]()
+    turn, stop, interrupted, running = Lock(), Event(), Event(), list[Popen[str]]()
 
     def run(name: str) -> Ended | None:
         if stop.is_set():
@@ -60,6 +60,8 @@ def side_by_side(
             commands[name], env=environment, stdout=PIPE, stderr=STDOUT, text=True, errors="replace"
         ) as process:
             running.append(process)
+            if interrupted.is_set():  # after the others were told
+                process.send_signal(signal.SIGINT)
             for line in process.stdout or ():
                 with turn:
                     stream.write(f"{name}: {line}")
@@ -74,7 +76,8 @@ def side_by_side(
             found = {name: future.result() for name, future in futures.items()}
         except BaseException:
             stop.set()
-            for process in running:
+            interrupted.set()
+            for process in list(running):
                 if process.poll() is None:
                     process.send_signal(signal.SIGINT)
             raise
