@@ -21,7 +21,8 @@ def load():
     return module
 
 
-side_by_side = load().side_by_side
+module = load()
+side_by_side, order = module.side_by_side, module.order
 CHAPTER = """
 assert rate > 0, "the rate must be positive"
 from shala_lite import runs
@@ -102,6 +103,18 @@ def test_an_interrupt_ends_what_runs(tmp_path):
     assert not list(tmp_path.iterdir())  # neither came to its end
 
 
+def test_the_first_chapters_of_each_data_set_begin_first():
+    data_of = {"01": "digits", "02": "digits", "03": "birds", "04": "digits", "05": "birds"}
+    assert order(data_of) == ["01", "03", "02", "05", "04"]
+
+
+def test_an_unknown_profile_is_named(project):
+    done = project("--profile", "quik", **{"01_first": 1.0})
+    assert done.returncode == 2
+    assert "'quik'" in done.stderr
+    assert "quick" in done.stderr
+
+
 def test_no_workers_is_an_error():
     with pytest.raises(ValueError, match="workers is 0; expected at least 1"):
         side_by_side({}, 0, io.StringIO())
@@ -111,7 +124,7 @@ def test_no_workers_is_an_error():
 def project(tmp_path):
     """Makes a book of chapters, each with this rate; gives a function that executes it."""
 
-    def execute(**rates):
+    def execute(*options, **rates):
         book = tmp_path / "book"
         (tmp_path / "pyproject.toml").write_text('[project]\nname = "shala_lite"\n')
         for chapter, rate in rates.items():
@@ -140,7 +153,7 @@ def project(tmp_path):
             (book / "profiles" / "quick" / f"{chapter}.yaml").write_text(yaml)
         environment = os.environ | {"PYTHONPATH": str(SCRIPT.parents[1])}
         environment.pop("SHALA_RUNS", None)
-        command = [sys.executable, str(SCRIPT), "--workers", "2"]
+        command = [sys.executable, str(SCRIPT), "--workers", "2", *options]
         return subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
         )
