@@ -28,7 +28,7 @@ class AggregatedKL(NamedTuple):
 
     Args:
         mean_kl: the rate, sum of the next two.
-        mutual_information: I(x; z), at most `log_n` unless draws were held out.
+        mutual_information: I(x; z), at most `log_n`.
         kl: KL(q(z) || p(z)).
         log_n: logarithm of the number of posteriors in the mixture.
         curve: (N, mutual_information, kl) for each N, rising.
@@ -78,17 +78,14 @@ def kl_aggregated_prior(
     *,
     generator: torch.Generator,
     sizes: Sequence[int] | None = None,
-    held_out: Posterior | None = None,
 ) -> AggregatedKL:
     """Rate, mutual information and KL(q(z) || p(z)), in nats, by Monte Carlo over draws of q.
 
         I = mean log q(z | x) - log q_N(z),    KL = mean log q_N(z) - log p(z)
 
-    where q_N is the exact mixture of N posteriors, and z one draw of each of those posteriors, or
-    of each held-out one. With its own draws, I is at most log N: it is too low and KL too high by
-    the same amount, and `saturated` says that N decides. With held-out draws it is the other way
-    round: I is too high and KL too low, as q_N does not know these items. The two bracket the truth
-    and meet as N grows.
+    where q_N is the exact mixture of N posteriors, and z one draw of each of them. I is at most
+    log N: where it knows more, it comes out too low and KL too high by the same amount, and
+    `saturated` says that N decides.
 
     Args:
         posterior: of N items, in the mixture.
@@ -96,7 +93,6 @@ def kl_aggregated_prior(
         generator: of the draws and of the order of the items, on the CPU.
         sizes: N of the curve, each from 2 to that of `posterior`; the first N in one random order.
             None: a quarter, a half and all. The largest gives the numbers.
-        held_out: of n other items, whose draws are used instead.
 
     Raises:
         ValueError: a size out of range, a density that is not finite or has another shape.
@@ -106,9 +102,8 @@ def kl_aggregated_prior(
     if not sizes or sizes[0] < 2 or sizes[-1] > total:
         raise ValueError(f"sizes: {sizes}, expected numbers from 2 to the {total} posteriors")
     mixture = _double(posterior[torch.randperm(total, generator=generator)])
-    drawn = mixture if held_out is None else _double(held_out)
-    z = drawn.sample(generator)
-    own, prior = drawn.log_prob(z), log_prior(z)
+    z = mixture.sample(generator)
+    own, prior = mixture.log_prob(z), log_prior(z)
     if prior.shape != own.shape or not (prior.isfinite() & own.isfinite()).all():
         raise ValueError(
             f"log_prior gave shape {tuple(prior.shape)}, {int(prior.isfinite().sum())} finite, the "
@@ -116,9 +111,8 @@ def kl_aggregated_prior(
         )
     curve = []
     for n in sizes:
-        at = slice(None) if held_out is not None else slice(n)
-        mixed = log_aggregated(mixture[:n], z[at])
-        information, hole = (own[at] - mixed).mean(), (mixed - prior[at].double()).mean()
+        mixed = log_aggregated(mixture[:n], z[:n])
+        information, hole = (own[:n] - mixed).mean(), (mixed - prior[:n].double()).mean()
         curve.append((n, information.item(), hole.item()))
     n, known, kl = curve[-1]
     return AggregatedKL(known + kl, known, kl, math.log(n), tuple(curve))
