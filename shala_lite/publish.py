@@ -5,7 +5,8 @@
 - `manifest.json`: under `runs` an entry per seed, the run's own manifest and metrics; under
   `parameters` what they have in common; under `images` whose images they are;
 - `metrics.json`: per metric the mean over the runs and, from two on, `_std`, their sample standard
-  deviation (`variant/key_std@slice`); `seeds` is their count. It follows from the manifest;
+  deviation (`variant/key_std@slice`); of the ends of an interval, slices `low` and `high`, the
+  outermost; `seeds` is their count. It follows from the manifest;
 - the images of the run with the smallest seed.
 """
 
@@ -24,6 +25,7 @@ from .profiles import home
 from .runs import split_metric
 
 IMAGE_BYTES = 300_000
+OUTERMOST = {"low": min, "high": max}  # of several intervals' ends, by the end of the slice
 MACHINE_OWN = ("seed", "root")  # what runs to be averaged may differ in
 
 
@@ -46,11 +48,11 @@ class Published:
         return {Path(n).stem: self.folder / n for n in self.manifest["images"]["files"]}
 
     def text(self, name: str, form: str = ".3f") -> str:
-        """One metric: `0.612 ± 0.010`, or `0.612` of one seed; `origin` says how many there are."""
+        """One metric: `0.612 ± 0.010`, or `0.612` where it does not vary; see `origin` for seeds."""
         if name not in self.metrics:
             raise ValueError(f"{self.folder} has no metric {name!r}; it has {list(self.metrics)}")
         spread = self.metrics.get(std_name(name))
-        beside = "" if spread is None else f" ±\N{NO-BREAK SPACE}{spread:{form}}"
+        beside = "" if not spread else f" ±\N{NO-BREAK SPACE}{spread:{form}}"
         return f"{self.metrics[name]:{form}}{beside}"
 
     @property
@@ -152,10 +154,18 @@ def results_folder(
 
 
 def summary(runs: list[Mapping[str, float]]) -> dict[str, float]:
-    """Mean of each metric, its sample standard deviation from two runs on, and `seeds`."""
+    """Mean of each metric, its sample standard deviation from two runs on, and `seeds`.
+
+    The mean of the ends of intervals is the end of none. So where a slice is `low` or `high`, or
+    ends with `_low` or `_high`, it is the end that no run passes, and has no deviation.
+    """
     result: dict[str, float] = {"seeds": len(runs)}
     for name in runs[0]:
         values = [metrics[name] for metrics in runs]
+        end = (split_metric(name)[2] or "").rpartition("_")[2]
+        if end in OUTERMOST:
+            result[name] = OUTERMOST[end](values)
+            continue
         result[name] = fmean(values)
         if len(values) > 1:
             result[std_name(name)] = stdev(values)

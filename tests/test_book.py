@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import json
 import re
+import symtable
 from pathlib import Path
 
 import nbformat
@@ -128,6 +129,37 @@ def test_a_chapter_has_the_parts_of_one(chapter):
         assert part in headings, f"no heading says {part!r}"
     folded = [cell for cell in cells if cell.cell_type == "code" and "hide-cell" in tags(cell)]
     assert len(folded) >= 2, "exercises have folded solutions that run: tag them hide-cell"
+
+
+def globals_of(source):
+    """Names that a cell reads before or after it sets them, and names that it sets."""
+    top = symtable.symtable(source, "cell", "exec")
+    read, todo = {s.get_name() for s in top.get_symbols() if s.is_referenced()}, [top]
+    while todo:
+        todo += (children := todo.pop().get_children())
+        read |= {s.get_name() for inner in children for s in inner.get_symbols() if s.is_global()}
+    return read, {s.get_name() for s in top.get_symbols() if s.is_assigned()}
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_no_cell_reads_what_a_solution_has_overwritten(chapter):
+    known, lost = set(), set()
+    for number, cell in enumerate(notebook(chapter).cells):
+        if cell.cell_type == "code":
+            read, stored = globals_of(cell.source)
+            if "hide-cell" in tags(cell):
+                lost |= stored & known
+            else:
+                assert not (read - stored) & lost, f"cell {number} reads what a solution left"
+                lost -= stored
+            known |= stored
+
+
+def test_what_a_cell_reads_is_known_with_its_functions():
+    read, stored = globals_of("x = y\ndef f(a):\n    return [a + b for c in d]\nfor k in m: pass")
+    assert {"y", "b", "d", "m"} <= read
+    assert not {"a", "c", "k"} & read
+    assert stored == {"x", "f", "k"}
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)

@@ -8,7 +8,14 @@ import pytest
 
 from shala_lite import publish as publishing
 from shala_lite import runs
-from shala_lite.publish import all_published, changed_code, publish, published, std_name
+from shala_lite.publish import (
+    all_published,
+    changed_code,
+    publish,
+    published,
+    std_name,
+    summary,
+)
 
 KEYS = {"conditional_coherence": "share", "nfe": "evaluations"}
 WHERE = ("03_fused_encoder", "polymnist", "real", "laptop")
@@ -79,6 +86,7 @@ def test_seeds_accumulate_exactly_in_any_order_and_one_again_takes_its_place(boo
     deviation = result.metrics["prior/conditional_coherence_std@1_source"]
     assert deviation == pytest.approx(stdev(values.values()), abs=1e-15)
     assert result.metrics["prior/nfe_std"] == 0
+    assert result.text("prior/nfe") == "8.000"
     assert result.text(name) == f"{mean(values.values()):.3f} ±\N{NO-BREAK SPACE}{deviation:.3f}"
     in_order = contents(result.folder)
     shutil.rmtree(book / "results")
@@ -191,6 +199,17 @@ def test_code_that_changed_since_any_run_is_named(monkeypatch):
     monkeypatch.undo()
     result.manifest["runs"][0]["code"]["shala_lite.files"] = "old"
     assert changed_code(result) == ["shala_lite.files"]
+
+
+def test_of_the_ends_of_intervals_the_outermost_are_kept():
+    ends = {"a/nfe": (1.0, 2.0), "a/nfe@low": (-0.5, -0.25), "a/nfe@1_to_2_high": (0.5, 0.25)}
+    assert summary([{name: x[i] for name, x in ends.items()} for i in (0, 1)]) == {
+        "seeds": 2,
+        "a/nfe": 1.5,
+        "a/nfe_std": pytest.approx(0.5**0.5),
+        "a/nfe@low": -0.5,
+        "a/nfe@1_to_2_high": 0.5,
+    }
 
 
 def test_the_deviations_name_keeps_variant_and_slice():
