@@ -42,6 +42,7 @@ KEYS: dict[str, Key] = {
     "mmd_p_value": Key("probability", "neither"),
     "kl_aggregated_prior": Key("nats", "lower"),
     "mutual_information": Key("nats", "neither"),
+    "posterior_spread": Key("standard deviations of z", "neither"),
     "nearest_distance": Key("standard deviations", "neither"),
     "log_likelihood": Key("nats per item", "higher"),
     "elbo": Key("nats per item", "higher"),

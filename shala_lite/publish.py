@@ -48,7 +48,7 @@ class Published:
         return {Path(n).stem: self.folder / n for n in self.manifest["images"]["files"]}
 
     def text(self, name: str, form: str = ".3f") -> str:
-        """One metric: `0.612 ± 0.010`, or `0.612` where it does not vary; see `origin` for seeds."""
+        """One metric: `0.612 ± 0.010`, or `0.612` where it does not vary, as with one seed."""
         if name not in self.metrics:
             raise ValueError(f"{self.folder} has no metric {name!r}; it has {list(self.metrics)}")
         spread = self.metrics.get(std_name(name))
