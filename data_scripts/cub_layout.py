@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from shala_lite import files
 from shala_lite.datasets.cub import SHAPE
@@ -189,8 +190,8 @@ def read_picture(path: Path) -> np.ndarray | None:
     try:
         with Image.open(path) as picture:
             colour = picture.convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError):
-        return None
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError):
+        return None  # each of these is raised by some damage
     if colour.size != SHAPE[1:]:
         colour = colour.resize(SHAPE[1:], Image.Resampling.BICUBIC)
     return np.asarray(colour).transpose(2, 0, 1)

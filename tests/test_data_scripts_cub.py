@@ -1,6 +1,7 @@
 """The preparation of CUB-200-2011 with captions, on a small folder in the official layout."""
 
 import hashlib
+import io
 import json
 import shutil
 
@@ -165,6 +166,14 @@ def test_a_source_that_is_not_there_is_an_error_though_arrays_are(local, tmp_pat
 # What cannot be used
 
 
+def png_with_a_bad_header(pixels):
+    """A PNG whose first chunk says that it is empty, which Pillow reports as a ValueError."""
+    written = io.BytesIO()
+    Image.fromarray(pixels).save(written, "PNG")
+    whole = written.getvalue()
+    return whole[:8] + bytes(4) + whole[12:]
+
+
 def break_one(layout, fault):
     """Do one kind of damage to the layout; returns the reason and the name to be reported."""
     picture = layout / "images" / f"{name_of(4)}.jpg"
@@ -192,11 +201,12 @@ def break_one(layout, fault):
         return cub_layout.NOT_UTF8, f"{name_of(4)}.txt, line 2"
     noise = np.random.default_rng(0).integers(256, size=(60, 80, 3), dtype=np.uint8)
     Image.fromarray(noise).save(picture)
-    picture.write_bytes(picture.read_bytes()[:900] if fault == "cut" else b"no picture")
+    damaged = {"cut": picture.read_bytes()[:900], "bad header": png_with_a_bad_header(noise)}
+    picture.write_bytes(damaged.get(fault, b"no picture"))
     return cub_layout.UNREADABLE, f"{name_of(4)}.jpg"
 
 
-LOSING = ["no picture", "no text", "empty text", "cut", "other content"]
+LOSING = ["no picture", "no text", "empty text", "cut", "bad header", "other content"]
 FAULTS = [
     *LOSING,
     "text of no picture",
