@@ -17,11 +17,11 @@ ratios, and h = -log rho, half the step of their logarithm:
 process (Ho et al. 2020; Kingma et al. 2021 for any schedule), with z_t written as alpha_t x^ +
 sigma_t e^. As rho is 0 where alpha_t or sigma_s is, neither end of time needs care.
 
-`dpmpp_2m` is DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): the integral of an x^ that is linear in
-the log-SNR, up to O(h^3), from its value x^_0 one step h_0 before. Without the last term it is DDIM (Song et al.
-2021), which it takes where a log-SNR step, of the past or the next, is infinite. The logarithm in
-its error is that of equal steps in t: k steps from either end of time h is about 1/k, however small
-dt is, the error of the step dt^2 / k, and their sum harmonic.
+`dpmpp_2m` is DPM-Solver++(2M) (Lu et al. 2022, algorithm 2): the integral of an x^ that is linear
+in the log-SNR, up to O(h^3), from its value x^_0 one step h_0 before. Without the last term it is
+DDIM (Song et al. 2021), which it takes where a log-SNR step, of the past or the next, is infinite.
+The logarithm in its error is that of equal steps in t: k steps from either end of time h is about
+1/k, however small dt is, the error of the step dt^2 / k, and their sum harmonic.
 
 All cost one evaluation of the velocity a step, but for `heun`: its last step is an Euler step, as
 in EDM (Karras et al. 2022, algorithm 1), so that `steps` steps cost 2 steps - 1.
