@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +113,7 @@ def scores(
 def at_full_scale(
     chapter: str,
     dataset: str,
-    variants: Sequence[str],
-    keys: Sequence[str],
-    *,
+    *tables: tuple[Sequence[str], Sequence[str]],
     source: str = "real",
     images: Mapping[str, str] | None = None,
     form: str = ".3f",
@@ -123,10 +121,12 @@ def at_full_scale(
 ) -> Page:
     """The same numbers from published runs on data of `source`, and which runs those are.
 
-    A table for the full runs, then one for the smaller runs at laptop. Without full ones the page
-    says so. A variant or a key of which the runs have no number is left out.
+    The tables of the full runs, then those of the smaller runs at laptop, each scale with one note
+    below its last table. Without full runs the note says so. A row or a key of which the runs have
+    no number is left out.
 
     Args:
+        tables: (variants, keys) of each table.
         images: {name of a published image: alternative text}, from the first runs that have it.
     """
     scales = [published(chapter, dataset, source, profile, book) for profile in SCALES]
@@ -135,16 +135,14 @@ def at_full_scale(
         words = f"No run on {source} data has been published yet, full or laptop."
         return Page(lambda: f"<p>{words}</p>", words)
     say = "" if scales[0] else "No run at full scale has been published yet; this one is smaller."
-    names = [f"{variant}/{key}" for variant in variants for key in keys]
     parts = []
     for runs in found:
-        values = {
-            name: runs.text(name, _form(name, form)) for name in names if name in runs.metrics
-        }
-        if values:
-            told, asked = ({name.split("/")[i] for name in values} for i in (0, 1))
-            rows, columns = [v for v in variants if v in told], [k for k in keys if k in asked]
-            parts.append(_matrix(values, rows, columns, f"{say} {runs.origin}.".strip()))
+        kept = [table for each in tables if (table := _recorded(runs.metrics, *each))[0]]
+        for k, (rows, keys) in enumerate(kept, 1):
+            names = [f"{v}/{key}" for v in rows for key in keys if f"{v}/{key}" in runs.metrics]
+            values = {name: runs.text(name, _form(name, form)) for name in names}
+            note = f"{say} {runs.origin}.".strip() if k == len(kept) else ""
+            parts.append(_matrix(values, rows, keys, note))
     if not parts:
         words = f"No published run has these numbers yet. {found[0].origin}."
         parts = [Page(lambda: f"<p>{html.escape(words)}</p>", words)]
@@ -153,6 +151,14 @@ def at_full_scale(
         if having:
             parts.append(figure(_read(having.images[name]), alt=alt, caption=f"{having.origin}."))
     return Page(lambda: "".join(p.html for p in parts), "\n".join(p.text for p in parts))
+
+
+def _recorded(
+    metrics: Container[str], variants: Sequence[str], keys: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """The variants, and the keys, of which there is at least one number."""
+    rows = [v for v in variants if any(f"{v}/{key}" in metrics for key in keys)]
+    return rows, [key for key in keys if any(f"{v}/{key}" in metrics for v in rows)]
 
 
 def _form(name: str, form: str) -> str:

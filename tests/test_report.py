@@ -105,7 +105,7 @@ def test_an_unregistered_key_is_an_error(run):
 def test_full_scale_says_what_is_missing_and_begins_with_the_larger_run(run, tmp_path):
     book = tmp_path / "book"
     book.mkdir()
-    ask = ("01_c", "d", ["prior", "another"], ["recall", "judge_accuracy@m0"])
+    ask = ("01_c", "d", (["prior", "another"], ["recall", "judge_accuracy@m0"]))
     assert "No run" in report.at_full_scale(*ask, book=book).html
     laptop = run(profile="laptop")
     laptop.finish()
@@ -127,6 +127,19 @@ def test_full_scale_says_what_is_missing_and_begins_with_the_larger_run(run, tmp
     assert large.html.count("<table") == 2
 
 
+def test_several_tables_of_one_scale_share_one_note(run, tmp_path):
+    book = tmp_path / "book"
+    book.mkdir()
+    made = run()
+    made.finish()
+    publish.publish(made.folder, book)
+    tables = ((["prior"], ["recall"]), (["nobody"], ["recall"]), (["judge"], ["judge_accuracy@m0"]))
+    page = report.at_full_scale("01_c", "d", *tables, book=book)
+    assert page.html.count("<table") == 2
+    assert re.findall(r"profile (\w+)", page.html) == ["full"]
+    assert page.html.rindex("profile full") > page.html.rindex("<table")
+
+
 def test_full_scale_shows_the_images_that_the_run_has(run, tmp_path):
     from matplotlib.figure import Figure
 
@@ -137,9 +150,9 @@ def test_full_scale_shows_the_images_that_the_run_has(run, tmp_path):
     made.finish()
     publish.publish(made.folder, book)
     images = {"sets": "sets of views", "absent": "nothing"}
-    page = report.at_full_scale("01_c", "d", ["prior"], ["recall"], images=images, book=book)
+    page = report.at_full_scale("01_c", "d", (["prior"], ["recall"]), images=images, book=book)
     assert re.findall(r'<img[^>]*alt="([^"]*)"', page.html) == ["sets of views"]
-    later = report.at_full_scale("01_c", "d", ["prior"], ["hull_score"], images=images, book=book)
+    later = report.at_full_scale("01_c", "d", (["prior"], ["hull_score"]), images=images, book=book)
     assert "No published run has these numbers yet" in later.html
     assert "<table" not in later.html
     assert len(re.findall("<img", later.html)) == 1
