@@ -59,7 +59,16 @@ class Published:
     def origin(self) -> str:
         """Which runs these are: data and what they are made of, profile, seeds, commits, devices,
         day."""
-        manifest, runs, count = self.manifest, self.manifest["runs"], len(self.seeds)
+        return self._origin(self.manifest["runs"])
+
+    @property
+    def images_origin(self) -> str:
+        """The same of the one run that the images are of."""
+        seed = self.manifest["images"]["seed"]
+        return self._origin([run for run in self.manifest["runs"] if run["seed"] == seed])
+
+    def _origin(self, runs: list[dict[str, Any]]) -> str:
+        manifest, count = self.manifest, len(runs)
 
         def each(values: Iterable[str]) -> str:
             return ", ".join(dict.fromkeys(values))
@@ -73,7 +82,7 @@ class Published:
         data = f"{manifest['source']} data" + (f" ({notes})" if notes else "")
         return (
             f"{manifest['dataset']}, {data}, profile {manifest['profile']}, "
-            f"{count} seed{'s' if count > 1 else ''} ({each(str(seed) for seed in self.seeds)}), "
+            f"{count} seed{'s' if count > 1 else ''} ({each(str(run['seed']) for run in runs)}), "
             f"commit {each(commits)}, "
             f"on {each(run['device'] for run in runs)}, {max(r['finished'] for r in runs)[:10]}"
         )

@@ -149,7 +149,8 @@ def at_full_scale(
     for name, alt in (images or {}).items():
         having = next((runs for runs in found if name in runs.images), None)
         if having:
-            parts.append(figure(_read(having.images[name]), alt=alt, caption=f"{having.origin}."))
+            image = _read(having.images[name])
+            parts.append(figure(image, alt=alt, caption=f"{having.images_origin}."))
     return Page(lambda: "".join(p.html for p in parts), "\n".join(p.text for p in parts))
 
 

@@ -139,6 +139,8 @@ def test_images_are_those_of_the_smallest_seed():
     assert result.images["grid"].read_bytes() == b"grid of 0"
     assert sorted(p.name for p in result.folder.glob("*.png")) == ["grid.png"]
     assert result.manifest["images"]["seed"] == 0
+    assert "3 seeds (0, 1, 2)" in result.origin
+    assert "1 seed (0)" in result.images_origin
 
 
 def test_an_image_over_the_limit_is_refused_and_nothing_changes(monkeypatch):
