@@ -25,12 +25,12 @@ FOLDER = "CUB_200_2011"
 TEXT = "text_c10"
 LISTS = ("images.txt", "image_class_labels.txt", "train_test_split.txt")
 PARTS = {"1": "train", "0": "test"}  # as train_test_split.txt has it
-PICTURES = (".jpg", ".jpeg", ".png")
 
 NO_FILE = "listed, but there is no such picture"
 NO_CAPTIONS = "a picture without captions"
-NO_PICTURE = "captions without a listed picture"
-NOT_LISTED = "a picture that images.txt does not list"
+NO_PICTURE = "a file among the captions that is of no listed picture"
+NOT_LISTED = "a file among the pictures that images.txt does not list"
+NO_NUMBER = "a class or a part of a number that images.txt does not list"
 NO_WORD = "a line of captions without a word"
 NOT_UTF8 = "bytes in a caption that are no UTF-8, read as a blank"
 UNREADABLE = "cannot be read as a picture"
@@ -96,7 +96,7 @@ def digest(folder: Path, text: Path) -> str:
     """
     listed = [(path, folder) for path in (folder / name for name in LISTS)]
     listed += [(path, folder) for path in sorted((folder / "images").rglob("*"))]
-    listed += [(path, text) for path in sorted(text.glob("*/*.txt"))]
+    listed += [(path, text) for path in sorted(text.rglob("*"))]
     seen: list[tuple[str, int | None, int | None]] = []
     for path, above in listed:
         name = path.relative_to(above).as_posix()
@@ -119,11 +119,18 @@ def read_layout(folder: Path, text: Path | None = None) -> Contents:
 
     Raises:
         FileNotFoundError: a list or the folder of captions that is not there.
-        ValueError: a line that does not read, a photograph without class or part, or a part
-            without any usable photograph.
+        ValueError: a line that does not read, a photograph that is listed twice or without class
+            or part, or a part without any usable photograph.
     """
     text = find_text(folder, text)
     names, labels, parts = (read_list(folder / name) for name in LISTS)
+    first: dict[str, str] = {}
+    for number, name in names.items():
+        if (other := first.setdefault(name, number)) != number:  # it might be in both parts
+            raise ValueError(
+                f"{folder / 'images.txt'}: {name} has the numbers {other} and {number}, expected "
+                "one for each photograph"
+            )
     found = Contents({part: [] for part in PARTS.values()})
     for number, name in names.items():
         label, part = labels.get(number, ""), PARTS.get(parts.get(number, ""))
@@ -139,15 +146,18 @@ def read_layout(folder: Path, text: Path | None = None) -> Contents:
             found.parts[part].append(Photograph(path, int(label) - 1, captions))
         else:
             found.leave_out(NO_CAPTIONS, name)
-    listed = {folder / "images" / name for name in names.values()}
-    for path in sorted((folder / "images").rglob("*")):
-        if path.suffix.lower() in PICTURES and path not in listed:
-            found.leave_out(NOT_LISTED, path.relative_to(folder / "images").as_posix())
-    known = {_text_of(name) for name in names.values()}
-    for path in sorted(text.glob("*/*.txt")):
-        name = path.relative_to(text).as_posix()
-        if name not in known:
-            found.leave_out(NO_PICTURE, name)
+    for name, lines in zip(LISTS[1:], (labels, parts), strict=True):
+        for number in (n for n in lines if n not in names):
+            found.leave_out(NO_NUMBER, f"{name}, {number}")
+    texts = {_text_of(name) for name in names.values()}
+    for within, listed, reason in (
+        (folder / "images", set(names.values()), NOT_LISTED),
+        (text, texts, NO_PICTURE),
+    ):
+        for path in sorted(within.rglob("*")):
+            name = path.relative_to(within).as_posix()
+            if name not in listed and not path.is_dir():
+                found.leave_out(reason, name)
     check_parts(found, folder)
     return found
 
@@ -170,12 +180,16 @@ def read_list(path: Path) -> dict[str, str]:
 
     Raises:
         FileNotFoundError: where it is not there.
-        ValueError: a line of another form, or a number that comes twice.
+        ValueError: a line of another form or that is no UTF-8, or a number that comes twice.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: missing, expected in the layout of CUB-200-2011")
     found: dict[str, str] = {}
-    for row, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for row, content in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            line = content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}, line {row}: expected UTF-8, got {content!r}") from error
         words = line.split()
         if not words:
             continue

@@ -193,13 +193,14 @@ def download(
 
 
 def copy(source: Path, target: Path, check: Check) -> Path:
-    """Copy a local file to ``target``, checking what arrives; whole or not at all.
+    """Copy a local file to ``target``, checking it and what arrives; whole or not at all.
 
     Raises:
-        ValueError: from ``check``; then ``target`` is as it was before.
+        ValueError: from ``check``, of ``source``; then ``target`` is as it was before.
     """
     if _passes(target, check):
         return target
+    check(source)  # so that an error names the user's own file
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     try:

@@ -190,6 +190,15 @@ def break_one(layout, fault):
     if fault == "text of no picture":
         text.with_name("Kind_9.txt").write_text("a bird")
         return cub_layout.NO_PICTURE, "001.Kind_1/Kind_9.txt"
+    if fault in ELSEWHERE:
+        stray = layout / "text_c10" / ELSEWHERE[fault]
+        stray.parent.mkdir(exist_ok=True)
+        stray.write_text("a bird")
+        return cub_layout.NO_PICTURE, ELSEWHERE[fault]
+    if fault == "number of no picture":
+        with (layout / "train_test_split.txt").open("a") as lines:
+            lines.write("999 1\n")
+        return cub_layout.NO_NUMBER, "train_test_split.txt, 999"
     if fault == "picture not listed":
         shutil.copy(picture, picture.with_name("Kind_9.JPG"))
         return cub_layout.NOT_LISTED, "001.Kind_1/Kind_9.JPG"
@@ -206,9 +215,16 @@ def break_one(layout, fault):
     return cub_layout.UNREADABLE, f"{name_of(4)}.jpg"
 
 
+ELSEWHERE = {
+    "text in no folder": "stray.txt",
+    "text too deep": "001.Kind_1/more/Kind_1_0004.txt",
+    "text of another suffix": f"{name_of(4)}.TXT",
+}
 LOSING = ["no picture", "no text", "empty text", "cut", "bad header", "other content"]
 FAULTS = [
     *LOSING,
+    *ELSEWHERE,
+    "number of no picture",
     "text of no picture",
     "picture not listed",
     "line without a word",
@@ -278,6 +294,8 @@ def test_no_frequent_word_is_an_error(local, tmp_path, capsys):
     [
         ("images.txt", "1 a/b.jpg\n1 a/c.jpg\n", "images.txt, line 2"),
         ("images.txt", "1 a/b.jpg more\n", "images.txt, line 1"),
+        ("images.txt", "1 a/b.jpg\n2 a/c.jpg\n3 a/b.jpg\n", "a/b.jpg has the numbers 1 and 3"),
+        ("images.txt", b"1 a/b.jpg\n2 a/caf\xe9.jpg\n", "images.txt, line 2: expected UTF-8"),
         ("images.txt", "99 a/b.jpg\n", "99 a/b.jpg: expected a class"),
         ("images.txt", "", "no usable photograph for train"),
         ("image_class_labels.txt", "1 x\n", "expected a class from 1 on"),
@@ -287,7 +305,10 @@ def test_no_frequent_word_is_an_error(local, tmp_path, capsys):
 )
 def test_a_bad_list_is_named(local, tmp_path, capsys, name, content, complaint):
     path = local / "CUB_200_2011" / name
-    path.unlink() if content is None else path.write_text(content)
+    if content is None:
+        path.unlink()
+    else:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
     assert run(tmp_path / "root", "--from", local) == 1
     assert complaint in capsys.readouterr().err
 

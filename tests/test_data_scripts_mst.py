@@ -3,9 +3,10 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from filelock import FileLock
-from small_files import write_mnist, write_svhn
+from small_files import svhn_bytes, write_mnist, write_svhn
 
 from data_scripts import download as downloads
 from data_scripts import mnist
@@ -96,17 +97,22 @@ def test_no_file_is_passed_over(local, tmp_path, capsys, name):
     assert "Ready" not in captured.out
 
 
-@pytest.mark.parametrize("kind", ["truncated", "other content"])
+SAYS = {"truncated": "truncated", "other content": "md5", "no X": "no array X"}
+
+
+@pytest.mark.parametrize("kind", list(SAYS))
 def test_a_bad_local_file_is_named_and_not_taken_over(local, tmp_path, capsys, kind):
     path = local / "svhn" / "train_32x32.mat"
     if kind == "truncated":
         path.write_bytes(path.read_bytes()[:-100])
+    elif kind == "no X":
+        path.write_bytes(svhn_bytes(y=np.ones((4, 1), np.uint8)))
     else:
         path.write_bytes((local / "svhn" / "test_32x32.mat").read_bytes())
     assert run(tmp_path / "root", "--from", local) == 1
     message = capsys.readouterr().err
-    assert "train_32x32.mat" in message
-    assert ("md5" if kind == "other content" else "truncated") in message
+    assert f"{path}: " in message
+    assert SAYS[kind] in message
     assert not list((tmp_path / "root").glob("svhn/*"))
 
 
