@@ -89,8 +89,8 @@ class CaptionScores:
     ) -> dict[str, float]:
         """Scores of generated sentences (N, L) against pictures (N, C, H, W).
 
-        Keys: `attribute_accuracy@stated`, share of statements that are true;
-        `attributes_mentioned`, how many a sentence makes; `sentences_read`, share of sentences
+        Keys: `attribute_accuracy@stated` and `@stated_colours`, share of statements that are true,
+        of all and of those about colours; `attributes_mentioned`, how many a sentence makes; `sentences_read`, share of sentences
         that make any; `retrieval_accuracy@by_sentence`.
 
         Args:
@@ -104,6 +104,8 @@ class CaptionScores:
             count = facts.mentions(said)
             truth = self.eye.read(image) if attributes is None else attributes
             scores["attribute_accuracy@stated"] = facts.agreement(said, truth).share
+            colours = facts.agreement(said, truth, sentences.COLOURED)
+            scores["attribute_accuracy@stated_colours"] = colours.share
             scores["attributes_mentioned"] = count.double().mean().item()
             scores["sentences_read"] = (count > 0).double().mean().item()
         found = self.found(image, ids)[self.text.name]

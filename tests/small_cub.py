@@ -20,12 +20,12 @@ def colour_of(number: int) -> tuple[int, int, int]:
     return (40 + 60 * (number // EACH), 4 * number, 255 - 4 * number)
 
 
-def captions_of(number: int) -> list[str]:
+def captions_of(number: int, count: int = CAPTIONS) -> list[str]:
     """Captions that name their photograph and their own number."""
-    return [f"A bird numbered p{number}, said c{k}; unique{number}x{k}." for k in range(CAPTIONS)]
+    return [f"A bird numbered p{number}, said c{k}; unique{number}x{k}." for k in range(count)]
 
 
-def write_cub(folder: Path, size=(80, 60)) -> Path:
+def write_cub(folder: Path, size=(80, 60), captions: int = CAPTIONS) -> Path:
     """Photographs of one colour each, ``size`` pixels, with captions; returns ``folder``."""
     numbers = range(CLASSES * EACH)
     for number in numbers:
@@ -35,7 +35,7 @@ def write_cub(folder: Path, size=(80, 60)) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
         pixels = np.full((size[1], size[0], 3), colour_of(number), np.uint8)
         Image.fromarray(pixels).save(picture, quality=95)
-        text.write_text("\n".join(captions_of(number)) + "\n\n", encoding="utf-8")
+        text.write_text("\n".join(captions_of(number, captions)) + "\n\n", encoding="utf-8")
     lists = {
         "images.txt": [f"{n + 1} {name_of(n)}.jpg" for n in numbers],
         "train_test_split.txt": [f"{n + 1} {1 - n % 2}" for n in numbers],
