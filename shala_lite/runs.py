@@ -215,7 +215,10 @@ class Run:
         }
 
     def save_image(self, name: str, figure: Figure, *, dpi: int = 100) -> None:
-        """Keep a figure as `<name>.png`; `finish` writes it into the folder."""
+        """Keep a figure as `<name>.png`; `finish` writes it into the folder.
+
+        It may be published, so that it must not show real data whose terms forbid that.
+        """
         if not re.fullmatch(r"[\w-]+", name):
             raise ValueError(f"name is {name!r}; expected letters, digits, dashes, underscores")
         file = io.BytesIO()
