@@ -90,8 +90,8 @@ class CaptionScores:
         """Scores of generated sentences (N, L) against pictures (N, C, H, W).
 
         Keys: `attribute_accuracy@stated` and `@stated_colours`, share of statements that are true,
-        of all and of those about colours; `attributes_mentioned`, how many a sentence makes; `sentences_read`, share of sentences
-        that make any; `retrieval_accuracy@by_sentence`.
+        of all and of those about colours; `attributes_mentioned`, how many a sentence makes;
+        `sentences_read`, share of sentences that make any; `retrieval_accuracy@by_sentence`.
 
         Args:
             ids: token ids.
