@@ -417,7 +417,7 @@ def test_the_ten_lines_of_the_readme_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     exec(compile(short, "README.md", "exec"), names)
-    assert list(names["others"]) == ["m0", "m1", "m2", "m3", "m4"]
+    assert list(names["views"]) == ["m0", "m1", "m2", "m3", "m4"]
     assert names["together"]["m4"].shape == (8, 3, 28, 28)
     loaded = shala_lite.ShaLa.load(tmp_path / "my_model")
     for name, weight in names["model"].vae.state_dict().items():
