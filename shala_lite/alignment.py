@@ -81,8 +81,10 @@ class Alignment(nn.Module):
         """
         training = encoders.training
         encoders.eval()
-        heard = _fixed(encoders, decoded, present)
-        encoders.train(training)
+        try:
+            heard = _fixed(encoders, decoded, present)
+        finally:
+            encoders.train(training)
         if present is not None:
             columns = [[*encoders.modalities].index(name) for name in features]
             present = present[:, columns]

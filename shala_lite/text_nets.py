@@ -104,6 +104,7 @@ class TextDecoder(nn.Module):
     def __init__(self, modality: Modality, latent_dim: int, width: int) -> None:
         super().__init__()
         self.length, self.tokens = _text_length(modality, width), len(modality.vocabulary or ())
+        self.words = modality.vocabulary is not None and modality.vocabulary.separator == " "
         doublings = max(0, math.ceil(math.log2(self.length / SHORTEST)))
         self.start = (width, math.ceil(self.length / 2**doublings))
         size = math.prod(self.start)
@@ -154,9 +155,14 @@ class TextDecoder(nn.Module):
         self, z: Tensor, generator: torch.Generator | None = None, top_p: float = 1.0
     ) -> Tensor:
         """A text (B, L) for each z (B, Z), from left to right, each token as `chosen` chooses it:
-        greedily, or drawn where there is a generator, from the nucleus if `top_p` is below 1."""
+        greedily, or drawn where there is a generator, from the nucleus if `top_p` is below 1.
+
+        Where tokens are words, the first padding ends the text. Between letters it is a blank.
+        """
         context = self.context(z)
         ids = torch.zeros(len(z), self.length, dtype=torch.long, device=z.device)
         for at in range(self.length):
             ids[:, at] = chosen(self.logits(context, ids)[:, at], generator, top_p)
+            if self.words and at:
+                ids[:, at] *= ids[:, at - 1] != 0
         return ids

@@ -6,6 +6,7 @@ A text is a row of ids of fixed length. Id 0 is the padding: a blank where token
 from __future__ import annotations
 
 import re
+import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-UNKNOWN = "<unk>"
+PADDING, UNKNOWN = "<pad>", "<unk>"
+_MARKS = "".join(c for c in map(chr, range(0x300, 0x20000)) if unicodedata.category(c)[0] == "M")
+_LETTERS = rf"(?:[^\W_][{_MARKS}]*)+"
+WORD = re.compile(rf"<\w+>|{_LETTERS}(?:[-']{_LETTERS})*")
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class Vocabulary:
         for text in texts:
             for word in words_of(text):
                 counts[word] = counts.get(word, 0) + 1
+        for own in (PADDING, UNKNOWN):
+            counts.pop(own, None)
         kept = sorted((w for w, n in counts.items() if n >= least), key=lambda w: (-counts[w], w))
         if not counts:
             raise ValueError("texts: there is no word in them, expected at least one")
@@ -76,7 +82,7 @@ class Vocabulary:
                 f"texts: none of {len(counts)} words occurs {least} times, "
                 "expected at least one that does"
             )
-        return cls(("<pad>", UNKNOWN, *kept))
+        return cls((PADDING, UNKNOWN, *kept))
 
     def encode(self, texts: Sequence[str], length: int) -> Tensor:
         """Token ids (N, length) int16; what is left of the length is 0.
@@ -118,5 +124,9 @@ class Vocabulary:
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a sentence, lower-cased; punctuation is left out, hyphens stay."""
-    return re.findall(r"<\w+>|[a-z0-9]+(?:[-'][a-z0-9]+)*", text.lower())
+    """The words of a sentence, lower-cased; punctuation is left out, hyphens stay.
+
+    Letters of any alphabet count, with the marks that belong to them. An accent is the same whether
+    it is part of its letter or a character of its own.
+    """
+    return WORD.findall(unicodedata.normalize("NFC", text.lower()))

@@ -247,6 +247,9 @@ def test_cycle_reads_with_the_statistics_of_real_views_and_leaves_them_alone():
     torch.testing.assert_close(vae.alignment.cycle(vae.encoders, decoded, features), expected)
     assert all(net.training for net in vae.encoders.modules())
     assert all(torch.equal(buffer, before[name]) for name, buffer in vae.named_buffers())
+    with pytest.raises(RuntimeError):
+        vae.alignment.cycle(vae.encoders, {"a": decoded["a"].flatten(1)}, features)
+    assert all(net.training for net in vae.encoders.modules())
 
 
 def test_decoded_views_that_show_their_partners_cost_less():

@@ -114,6 +114,17 @@ def test_a_smaller_nucleus_is_nearer_to_greedy():
     assert same[0] > same[1]
 
 
+def test_a_text_of_words_ends_at_its_first_padding_and_blanks_between_letters_stay():
+    letters, z = decoder_of("autoregressive", 9), torch.randn(200, 3, generator=rng())
+    vocabulary = Vocabulary(("<pad>", *LETTERS.tokens[1:]))
+    words = TextDecoder(Modality("words", (9,), "text", vocabulary), 3, 6).eval()
+    words.load_state_dict(letters.state_dict())
+    spelt = letters.write(z, rng())
+    over = (spelt == 0).cumsum(1) > 0
+    assert (spelt[over] != 0).any()
+    assert torch.equal(words.write(z, rng()), spelt.masked_fill(over, 0))
+
+
 def test_words_between_two_words_are_one_of_them_only_if_letters_hear_each_other():
     two = torch.tensor([[1, 1, 1, 1, 1, 1], [2, 2, 2, 2, 2, 2]])
     z = torch.tensor([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]])

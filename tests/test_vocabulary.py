@@ -66,6 +66,17 @@ def test_words_are_lower_case_and_without_punctuation():
     ]
 
 
+def test_letters_of_any_alphabet_make_words():
+    assert words_of("A naïve ÉTUDE: 大きな 鳥, vogel_1") == [
+        *("a", "naïve", "étude", "大きな", "鳥", "vogel", "1"),
+    ]
+    assert words_of("e\N{COMBINING ACUTE ACCENT}tude") == words_of("étude") == ["étude"]
+    assert words_of("हिन्दी İzmir") == ["हिन्दी", "i\N{COMBINING DOT ABOVE}zmir"]
+    assert WORDS.decode(WORDS.encode(["a rosé bird 鳥"], 5)) == ["a <unk> bird <unk>"]
+    assert Vocabulary.of(["a <unk> <pad> bird"]).tokens == ("<pad>", UNKNOWN, "a", "bird")
+    assert Vocabulary.of(["ein schöner Vogel"]).tokens[2:] == ("ein", "schöner", "vogel")
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
