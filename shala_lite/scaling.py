@@ -20,7 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from shala_lite import stages
 from shala_lite.datasets import MultimodalDataset
+from shala_lite.fusion import FUSIONS
 from shala_lite.model import make_vae
 
 COPIES = 4  # of each weight: itself, its gradient, two moments
@@ -122,13 +124,17 @@ def step_costs(
         counts: every M.
         most: {variant: the largest M that it is asked for}; variants are names in
             `model.VARIANTS`.
-        sizes: arguments of the models.
+        sizes: arguments of our models, `latent_dim` among them. A baseline has its own heads, as in
+            `stages.baseline`, and no alignment.
     """
     found: dict[str, dict[int, dict[str, float]]] = {}
     for variant, limit in most.items():
         for count in (count for count in counts if count <= limit):
             some = data.only(spread([m.name for m in data.modalities], count))
-            model = make_vae(variant, some.modalities, **sizes).to(data.device)
+            own = {}
+            if variant not in FUSIONS:
+                own = stages.baseline(variant, sizes["latent_dim"], count, alignment=0.0)
+            model = make_vae(variant, some.modalities, **(sizes | own)).to(data.device)
             cost = step_cost(model, some.batch(torch.arange(len(some))))
             found.setdefault(variant, {})[count] = cost
     return found

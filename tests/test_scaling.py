@@ -5,7 +5,9 @@ import torch
 from tiny_models import tiny_dataset
 from torch import nn
 
-from shala_lite import scaling
+from shala_lite import scaling, stages
+from shala_lite.experts import EXPERTS
+from shala_lite.model import make_vae
 
 
 class Twice(nn.Module):
@@ -100,3 +102,13 @@ def test_costs_are_asked_for_as_far_as_each_variant_goes():
     numbers = [own["parameters"] for own in costs["concat"].values()]
     # encoders and decoders, and the first layer of the fusion: linear in M
     assert numbers[2] - numbers[1] == 2 * (numbers[1] - numbers[0])
+
+
+def test_a_baseline_costs_what_it_is_trained_with():
+    data = tiny_dataset(4, names="ab", shape=(1, 8, 8))
+    sizes = dict(latent_dim=4, feature_dim=5, hidden=6, widths=(3, 4), depth=4, alignment=1.0)
+    for name in EXPERTS:
+        found = scaling.step_costs(data, [2], {name: 2}, **sizes)[name][2]
+        own = stages.baseline(name, 4, 2, alignment=0.0)
+        model = make_vae(name, data.modalities, **(sizes | own))
+        assert found["parameters"] == sum(p.numel() for p in model.parameters())
