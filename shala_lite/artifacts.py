@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from .code_digest import module_digests
+from .code_digest import module_digests, own_digests
 from .files import canonical, file_sha256, read_json, root, text_sha256, write_json
 from .machine import Meter, device, now
 
@@ -31,6 +31,7 @@ def artifact(
     sources: Sequence[str],
     make: Callable[[Path], None] | None = None,
     *,
+    recipes: Sequence[str] = (),
     how: str = "",
 ) -> Path:
     """Folder of the artifact made by `config` and the code in `sources`; made if it is missing.
@@ -39,6 +40,7 @@ def artifact(
     config: plain JSON values; everything but code that decides what is made, seeds and data
         fingerprints among them.
     sources: modules of the code that makes it; what they import counts by itself.
+    recipes: modules that count without what they import: where `make` stands, say.
     make: `make(folder)` writes files into a folder that survives when the process is killed, so
         that it can go on from a checkpoint there. Files named `checkpoint*` are removed at the
         end. An exception of `make` is passed on. None means only to read what was made before.
@@ -50,7 +52,7 @@ def artifact(
     if not kind.replace("_", "").isalnum():
         raise ValueError(f"kind is {kind!r}; expected letters, digits and underscores")
     config = dict(config)
-    code = module_digests(sources)
+    code = dict(sorted((module_digests(sources) | own_digests(recipes)).items()))
     name = f"{kind}-{text_sha256(canonical({'config': config, 'code': code}, 'config'))[:12]}"
     store = root() / "artifacts"
     folder = store / name

@@ -64,6 +64,14 @@ def module_digests(sources: Iterable[str], package: Path | None = None) -> dict[
     return dict(sorted(digests.items()))
 
 
+def own_digests(names: Iterable[str]) -> dict[str, str]:
+    """Digest of each module by itself, without what it imports; names without the package's."""
+    found = {f"{PACKAGE.name}.{name}": module_digest(f"{PACKAGE.name}.{name}") for name in names}
+    if missing := [name for name, digest in found.items() if digest is None]:
+        raise ValueError(f"names: {missing}, no modules of {PACKAGE}")
+    return {name: digest for name, digest in found.items() if digest is not None}
+
+
 def module_digest(name: str, package: Path | None = None) -> str | None:
     """Digest of one module by itself; None if there is no such module."""
     package = package or PACKAGE

@@ -5,19 +5,14 @@ are artifacts, named by the hash of what made them, so that a chapter runs alone
 one that has trained the same stage before it.
 """
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
-from torch import nn
 
 from shala_lite.alignment import AlignFirst
-from shala_lite.artifacts import artifact
 from shala_lite.datasets import MultimodalDataset, load_dataset
 from shala_lite.flow_map import FlowMap
 from shala_lite.fused import FusedVAE
@@ -41,18 +36,21 @@ from shala_lite.stages import (
     JUDGE_DEFAULTS,
     STAGE1_DEFAULTS,
     STAGE2_DEFAULTS,
+    Stages,
     label_of,
+    made_from,
     module_of,
     seeded,
     steps_of,
 )
-from shala_lite.training import History, fit
+from shala_lite.training import History
 from shala_lite.vae import MultimodalVAE
 
 ENCODE_BATCH = 1000
+VAL_MOST = 5_000  # one in twelve of MNIST's training part is set aside, and of PolyMNIST's
 
 
-class Experiment:
+class Experiment(Stages):
     """The stages behind a chapter, made on first use.
 
     Args:
@@ -64,16 +62,16 @@ class Experiment:
     """
 
     def __init__(self, run: Run, *, only: Sequence[str] | None = None, **changes: Any) -> None:
-        self.only = only
-        self.run, self.parameters = run, {**run.parameters, **changes}
-        self.seed: int = self.parameters["seed"]
-        self.histories: dict[str, History] = {}
+        self.only, self.parameters = only, {**run.parameters, **changes}
+        super().__init__(run, self.parameters["seed"])
         # one load and one training for each stage, however often a cell asks
         self.data = cache(self._data)
         self.judges = cache(self._judges)
         self.stage1 = cache(self._stage1)
+        self.stage1_folder = cache(self._stage1_folder)
         self.latents = cache(self._latents)
         self.stage2 = cache(self._stage2)
+        self.stage2_folder = cache(self._stage2_folder)
         self.flow_map = cache(self._flow_map)
 
     def prefixed(self, prefix: str, **defaults: Any) -> dict[str, Any]:
@@ -81,55 +79,14 @@ class Experiment:
         given, cut = self.parameters.items(), len(prefix)
         return defaults | {k[cut:]: v for k, v in given if k.startswith(prefix)}
 
-    @property
-    def device(self) -> torch.device:
-        """Where models and data live: the GPU if there is one."""
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
     def _data(self, split: str) -> MultimodalDataset:
         p = self.parameters
         size = p["train_size"] if split == "train" else p["test_size"]
+        size = min(size, VAL_MOST) if split == "val" else size
         # the data are the same for every seed of the models
         data = load_dataset(p["dataset"], split, source=p["source"], root=p["root"], size=size)
         self.run.dataset(data)
         return (data if self.only is None else data.only(self.only)).to(self.device)
-
-    def stage(
-        self,
-        name: str,
-        config: dict[str, Any],
-        sources: list[str],
-        make: Callable[[Path], dict[str, History]],
-    ) -> Path:
-        """Find or make the artifact of a stage, and read its training histories.
-
-        Args:
-            name, config, sources: what it is known by: kind, settings, modules that make it.
-            make: trains it into a folder and returns histories by label.
-        """
-
-        def make_and_note(folder: Path) -> None:
-            histories = make(folder)
-            record = {label: asdict(history) for label, history in histories.items()}
-            (folder / "history.json").write_text(json.dumps(record))
-
-        config = {"train": self.data("train").fingerprint, **config}
-        with self.run.stage(name):
-            folder = self.run.used(artifact(name, config, sources, make_and_note))
-        record = json.loads((folder / "history.json").read_text())
-        found = {label: History(**history) for label, history in record.items()}
-        for label, history in found.items():
-            self.run.trained(label, history.items, history.seconds)
-        self.histories |= found
-        return folder
-
-    def fit_stage(
-        self, model: nn.Module, data: Any, budget: dict, steps: int, folder: Path, label: str
-    ) -> History:
-        """Train a stage for `steps` with the batch, rate, average and seed of its budget."""
-        options: dict[str, Any] = dict(batch_size=budget["batch"], learning_rate=budget["rate"])
-        options |= dict(ema=budget.get("ema"), seed=budget.get("seed", self.seed))
-        return fit(model, data, steps=steps, folder=folder, label=label, **options)
 
     def _judges(self) -> Judges:
         """One classifier a modality, trained on real training data; seed 0 whatever the run's."""
@@ -140,16 +97,17 @@ class Experiment:
                 judges = Judges.for_modalities(train.modalities, width=settings["width"])
             histories = {}
             for name in judges.names:
-                own, label = folder / f"checkpoint-{name}", f"judge {name}"
+                own, title = self.checkpoints(folder, name), f"judge {name}"
                 budget, seen = settings | {"seed": 0}, JudgeData(train, name)
-                histories[label] = self.fit_stage(
-                    judges[name], seen, budget, settings["steps"], own, label
+                histories[title] = self.fit_stage(
+                    judges[name], seen, budget, settings["steps"], own, title
                 )
             judges.fit_feature_statistics(train)
             judges.save(folder)
             return histories
 
-        folder = self.stage("judges", settings, ["judges", "training"], make)
+        config = {"train": train.fingerprint, **settings}
+        folder = self.stage("judges", config, ["judges", "training"], make)
         return Judges.load(folder).to(self.device)
 
     def _stage1(self, variant: str = "concat", **changes: Any) -> MultimodalVAE:
@@ -158,6 +116,9 @@ class Experiment:
         With `seconds` above 0 it trains for as many steps as fit into that time, whatever `steps`;
         with `missing` above 0, without that share of all observations. None drops a parameter.
         """
+        return load_vae(self.stage1_folder(variant, **changes)).to(self.device)
+
+    def _stage1_folder(self, variant: str = "concat", **changes: Any) -> Path:
         settings, train = self._stage1_settings(changes), self.data("train")
         if settings["align_steps"] and not settings.get("alignment"):
             raise ValueError(
@@ -177,16 +138,17 @@ class Experiment:
             if aligned:
                 first = AlignFirst(vae.encoders, vae.alignment)
                 first.load_state_dict(load_file(aligned / "aligned.safetensors"))
-            steps = steps_of(vae, train, budget, folder)
-            history = self.fit_stage(vae, train, budget, steps, folder, label)
+            own = self.checkpoints(folder)
+            steps = steps_of(vae, train, budget, own)
+            history = self.fit_stage(vae, train, budget, steps, own, label("stage 1"))
             save_vae(vae, folder)
-            return {label: history}
+            return {"stage 1": history}
 
-        label = label_of("stage 1", variant, changes)
-        config = {"variant": variant, **settings, **budget, "seed": self.seed}
-        config["aligned"] = aligned.name if aligned else None
-        folder = self.stage("stage1", config, [module_of(variant), "training"], make)
-        return load_vae(folder).to(self.device)
+        label = partial(label_of, variant=variant, changes=changes)
+        config = {"train": self.data("train").fingerprint, "variant": variant, **settings, **budget}
+        config["seed"] = self.seed
+        config["aligned"] = made_from(aligned, "aligned.safetensors") if aligned else None
+        return self.stage("stage1", config, [module_of(variant), "training"], make, label)
 
     def _aligned(
         self, settings: dict[str, Any], budget: dict[str, Any], train: MultimodalDataset
@@ -199,11 +161,12 @@ class Experiment:
             with seeded(self.seed):
                 vae = FusedVAE(train.modalities, alignment=1.0, **sizes)
             model = AlignFirst(vae.encoders, vae.alignment)
-            history = self.fit_stage(model, train, budget, budget["steps"], folder, "alignment")
+            own = self.checkpoints(folder)
+            history = self.fit_stage(model, train, budget, budget["steps"], own, "alignment")
             save_module(model, sizes, folder, "aligned")
             return {"alignment": history}
 
-        config = {**sizes, **budget, "seed": self.seed, "aligned on": train.fingerprint}
+        config = {"train": train.fingerprint, **sizes, **budget, "seed": self.seed}
         return self.stage("aligned", config, ["fused", "training"], make)
 
     def _stage1_settings(self, changes: dict[str, Any]) -> dict[str, Any]:
@@ -221,6 +184,9 @@ class Experiment:
         Those with the prefix `stage2_` override this stage's. `missing` concerns stage 1 alone:
         the prior trains on complete items.
         """
+        return load_prior(self.stage2_folder(variant, **changes)).to(self.device)
+
+    def _stage2_folder(self, variant: str = "concat", **changes: Any) -> Path:
         first, settings = self._stage2_settings(changes)
         vae = self.stage1(variant, **first)
         keys = ("batch", "rate", "steps", "seconds", "ema", "guide_share")
@@ -232,27 +198,24 @@ class Experiment:
             with seeded(self.seed):
                 prior = LatentPrior(vae.names, **sizes, **settings).to(self.device)
             prior.standardise(latents)
-            count = steps_of(prior, latents, budget, folder)
-            stages = {"stage 2": (prior, count)}
-            if prior.guide is not None:
-                few = max(1, round(budget["guide_share"] * count))
-                stages = {"guide": (prior.guide, few), **stages}
+            own = self.checkpoints(folder)
+            count = steps_of(prior, latents, budget, own)
             histories = {}
-            for name, (module, steps) in stages.items():
-                label, own = (
-                    label_of(name, variant, changes),
-                    f"checkpoint-{name.replace(' ', '-')}",
-                )
-                histories[label] = self.fit_stage(
-                    module, latents, budget, steps, folder / own, label
-                )
+            if (guide := prior.guide) is not None:
+                few, where = max(1, round(budget["guide_share"] * count)), "guide"
+                aside = self.checkpoints(folder, where)
+                histories[where] = self.fit_stage(guide, latents, budget, few, aside, label(where))
+            histories["stage 2"] = self.fit_stage(
+                prior, latents, budget, count, own, label("stage 2")
+            )
             save_prior(prior, folder)
             return histories
 
-        stage_1 = {"variant": variant, **self._stage1_settings(first)}
-        config = {"stage 1": stage_1, **settings, **budget, "seed": self.seed}
-        folder = self.stage("stage2", config, ["prior", module_of(variant), "training"], make)
-        return load_prior(folder).to(self.device)
+        label = partial(label_of, variant=variant, changes=changes)
+        below = made_from(self.stage1_folder(variant, **first), "vae.safetensors")
+        config = {"stage 1": below, **settings, **budget, "seed": self.seed}
+        sources = ["prior", module_of(variant), "training"]
+        return self.stage("stage2", config, sources, make, label)
 
     def _stage2_settings(self, changes: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """The changes that concern stage 1, and all settings of stage 2."""
@@ -269,7 +232,7 @@ class Experiment:
         """
         first, prior = self._stage2_settings(changes)
         told = changes if guidance is None else changes | {"guidance": guidance}
-        label = label_of("few steps", variant, told)
+        label = partial(label_of, variant=variant, changes=told)
         like = {"batch": prior["batch"], "rate": prior["rate"] / 2}
         settings = self.prefixed("fewstep_", **FEWSTEP_DEFAULTS, **like)
         settings |= {} if guidance is None else {"guidance": float(guidance)}
@@ -279,17 +242,16 @@ class Experiment:
             latents = self.latents("train", variant, **first)
             with seeded(self.seed):
                 flow_map = FlowMap(self.stage2(variant, **changes), **settings)
-            steps = steps_of(flow_map, latents, budget, folder)
-            history = self.fit_stage(flow_map, latents, budget, steps, folder, label)
+            own = self.checkpoints(folder)
+            steps = steps_of(flow_map, latents, budget, own)
+            history = self.fit_stage(flow_map, latents, budget, steps, own, label("few steps"))
             save_flow_map(flow_map, folder)
-            return {label: history}
+            return {"few steps": history}
 
-        stages = {
-            "stage 1": {"variant": variant, **self._stage1_settings(first)},
-            "stage 2": prior,
-        }
-        config = {**stages, **settings, **budget, "seed": self.seed}
-        folder = self.stage("flow_map", config, ["flow_map", module_of(variant), "training"], make)
+        teacher = made_from(self.stage2_folder(variant, **changes), "prior.safetensors")
+        config = {"stage 2": teacher, **settings, **budget, "seed": self.seed}
+        sources = ["flow_map", module_of(variant), "training"]
+        folder = self.stage("flow_map", config, sources, make, label)
         return load_flow_map(folder).to(self.device)
 
     def model(self) -> ShaLa:

@@ -32,7 +32,7 @@ def attribute_judge(experiment: Experiment, classes: dict[str, int]) -> Attribut
     with seeded(0):
         judge = AttributeJudge(image, classes, width=settings["width"])
     data = AttributeData(train, image.name, classes)
-    return _trained(experiment, judge, data, "attribute_judges", settings | {"classes": classes})
+    return _trained(experiment, judge, data, "attribute_judges", settings, classes)
 
 
 def matcher(experiment: Experiment) -> Matcher:
@@ -51,7 +51,7 @@ def view_judge(experiment: Experiment) -> ViewJudge:
     with seeded(0):
         judge = ViewJudge(train.modalities[0], classes, width=settings["width"])
     data = SingleViews(train, classes)
-    return _trained(experiment, judge, data, "view_agreement", settings | {"classes": classes})
+    return _trained(experiment, judge, data, "view_agreement", settings, classes)
 
 
 def view_matcher(experiment: Experiment) -> ViewMatcher:
@@ -64,17 +64,27 @@ def view_matcher(experiment: Experiment) -> ViewMatcher:
 
 
 def _trained(
-    experiment: Experiment, judge: Net, data: Any, module: str, settings: dict[str, Any]
+    experiment: Experiment,
+    judge: Net,
+    data: Any,
+    module: str,
+    settings: dict[str, Any],
+    classes: dict[str, int] | None = None,
 ) -> Net:
     """The judge with its trained weights, frozen; seed 0 whatever the run's."""
     judge, budget = judge.to(experiment.device), settings | {"seed": 0}
 
     def make(folder: Path) -> dict[str, History]:
-        history = experiment.fit_stage(judge, data, budget, budget["steps"], folder, module)
+        own = experiment.checkpoints(folder)
+        history = experiment.fit_stage(judge, data, budget, budget["steps"], own, module)
         weights = {key: value.contiguous().cpu() for key, value in judge.state_dict().items()}
         save_file(weights, str(folder / "judge.safetensors"))
         return {module: history}
 
-    folder = experiment.stage(module, budget, [module, "training"], make)
+    # the order of the heads counts, which an object of JSON does not keep
+    config = {"train": experiment.data("train").fingerprint, **budget}
+    config |= {"classes": [*classes.items()]} if classes else {}
+    sources, recipe = [module, "training"], "more_judges"
+    folder = experiment.stage(module, config, sources, make, recipe=recipe)
     judge.load_state_dict(load_file(str(folder / "judge.safetensors")))
     return judge.eval().requires_grad_(False)

@@ -87,9 +87,17 @@ def numbers(
 
 
 def trainings(histories: Mapping[str, History]) -> Page:
-    """Steps and seconds of each training {label: history}; variants without their settings."""
+    """Steps and seconds of each training {label: history}.
+
+    A variant is named without its settings, unless it was trained with several.
+    """
+    short = {label: label.split(" (")[0] for label in histories}
+    names = [*short.values()]
     rows = {
-        label.split(" (")[0]: {"steps": found.steps[-1], "seconds": found.seconds}
+        short[label] if names.count(short[label]) == 1 else label: {
+            "steps": found.steps[-1],
+            "seconds": found.seconds,
+        }
         for label, found in histories.items()
     }
     return numbers(rows, form=".0f", caption="What each training took, in seconds of the clock.")

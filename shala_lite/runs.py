@@ -149,7 +149,7 @@ class Run:
         self._keys = keys
         self._sources = sources
         self._stages: dict[str, dict[str, Any]] = {}
-        self._trainings: dict[str, dict[str, Any]] = {}
+        self._trainings: dict[tuple[str, str], dict[str, Any]] = {}
         self._datasets: dict[str, dict[str, Any]] = {}
         self._artifacts: dict[str, dict[str, Any]] = {}
         self._images: dict[str, bytes] = {}
@@ -198,10 +198,15 @@ class Run:
         }
         return folder
 
-    def trained(self, label: str, items: int, seconds: float) -> None:
-        """Note a training: how many items it saw, each as often as it did, and in which time."""
-        known = {"items": items, "seconds": round(seconds, 3)}
-        self._trainings[label] = {**known, "items_per_second": round(items / max(seconds, 1e-9), 1)}
+    def trained(self, folder: Path, label: str, items: int, seconds: float) -> None:
+        """Note a training: how many items it saw, each as often as it did, and in which time.
+
+        folder: the artifact that it belongs to; several may be trained under one label.
+        """
+        known = {"training": label, "artifact": folder.name, "items": items}
+        known |= {"seconds": round(seconds, 3)}
+        known |= {"items_per_second": round(items / max(seconds, 1e-9), 1)}
+        self._trainings[folder.name, label] = known
 
     def dataset(self, dataset: Dataset) -> None:
         """Note a dataset: name, split, source, size, fingerprint, and what it is made of."""
@@ -258,7 +263,7 @@ class Run:
             "versions": machine.versions(),
             **machine.device(),
             "stages": self._stages,
-            "trainings": self._trainings,
+            "trainings": [*self._trainings.values()],
             "started": self._started,
             "finished": machine.now(),
             "seconds": round(perf_counter() - self._clock, 3),

@@ -1,18 +1,21 @@
-"""How each stage of an experiment is named, seeded and budgeted, unless a run says else."""
+"""How each stage of an experiment is named, seeded, budgeted, trained and kept."""
 
 import copy
-import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from shala_lite.artifacts import artifact, record
+from shala_lite.files import read_json, write_json
 from shala_lite.fusion import FUSIONS
-from shala_lite.training import Batches, fit
+from shala_lite.runs import Run
+from shala_lite.training import Batches, History, fit
 
 # What no chapter varies: a parameter of the run with the stage's prefix overrides it.
 JUDGE_DEFAULTS = {"batch": 128, "rate": 5e-3}
@@ -80,7 +83,7 @@ def steps_within(model: nn.Module, data: Batches, budget: Mapping[str, Any], fol
         budget: `seconds` to train for, `batch` items a step, peak learning `rate`, `ema` if any.
     """
     if (note := folder / "steps.json").is_file():
-        return int(json.loads(note.read_text()))
+        return int(read_json(note))
     options: Any = dict(batch_size=budget["batch"], learning_rate=budget["rate"], progress=False)
     options["ema"] = budget.get("ema")
     trial = copy.deepcopy(model)
@@ -98,7 +101,7 @@ def steps_within(model: nn.Module, data: Batches, budget: Mapping[str, Any], fol
         half *= 2
         before, after = after, taken(2 * half)
     steps = max(1, round(budget["seconds"] * half / (after - before)))
-    note.write_text(json.dumps(steps))
+    write_json(note, steps)
     return steps
 
 
@@ -113,3 +116,74 @@ def seeded(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # not the GPU's, which is not forked
         yield
+
+
+class Stages:
+    """Trainings of a run, each kept as an artifact and found again.
+
+    Args:
+        run: its manifest notes what was trained or found.
+        seed: of every training that names no other.
+    """
+
+    def __init__(self, run: Run, seed: int) -> None:
+        self.run, self.seed = run, seed
+        self.histories: dict[str, History] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where models and data live: the GPU if there is one."""
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def stage(
+        self,
+        name: str,
+        config: dict[str, Any],
+        sources: Sequence[str],
+        make: Callable[[Path], dict[str, History]],
+        label: Callable[[str], str] = str,
+        recipe: str = "experiments",
+    ) -> Path:
+        """Find or make the artifact of a stage, and read its training histories.
+
+        Args:
+            name, config, sources: what it is known by: kind, settings, modules that make it.
+            make: trains it into a folder and returns the history of each training by name.
+            label: what `histories` and the manifest call a training of that name here.
+            recipe: the module where `make` stands.
+        """
+
+        def make_and_note(folder: Path) -> None:
+            histories = make(folder)
+            write_json(folder / "history.json", {k: asdict(h) for k, h in histories.items()})
+
+        recipes, sources = {"experiments", recipe}, [*sources, "stages"]
+        with self.run.stage(name):
+            folder = artifact(name, config, sources, make_and_note, recipes=sorted(recipes))
+        self.run.used(folder)
+        for title, history in read_json(folder / "history.json").items():
+            found = self.histories[label(title)] = History(**history)
+            self.run.trained(folder, label(title), found.items, found.seconds)
+        return folder
+
+    def checkpoints(self, folder: Path, part: str = "all") -> Path:
+        """Where a training on this device notes how far it is; gone once the artifact is whole.
+
+        Another device has other numbers, and so begins anew.
+        """
+        where = folder / f"checkpoint-{part}-{self.device.type}"
+        where.mkdir(parents=True, exist_ok=True)
+        return where
+
+    def fit_stage(
+        self, model: nn.Module, data: Any, budget: dict, steps: int, folder: Path, label: str
+    ) -> History:
+        """Train a stage for `steps` with the batch, rate, average and seed of its budget."""
+        options: dict[str, Any] = dict(batch_size=budget["batch"], learning_rate=budget["rate"])
+        options |= dict(ema=budget.get("ema"), seed=budget.get("seed", self.seed))
+        return fit(model, data, steps=steps, folder=folder, label=label, **options)
+
+
+def made_from(folder: Path, weights: str) -> str:
+    """Which artifact, with which weights: trained anew, for a time or on a GPU, they differ."""
+    return f"{folder.name}, sha256 {record(folder)['files'][weights]}"

@@ -181,7 +181,8 @@ def fit(
     average = _Average(model, ema) if ema else None
     identity: dict[str, Any] = dict(steps=steps, batch_size=batch_size, items=len(data), seed=seed)
     identity |= dict(learning_rate=learning_rate, weight_decay=weight_decay, clip=clip, ema=ema)
-    identity |= dict(precision=str(precision))
+    identity |= dict(precision=str(precision), data=getattr(data, "fingerprint", None))
+    identity |= dict(model=type(model).__name__, config=repr(getattr(model, "config", None)))
     history, start, saved = History(), 0, None
     folder = None if folder is None else Path(folder)
     if folder is not None:

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from shala_lite import metrics, runs
+from shala_lite import experiments, metrics, runs
 from shala_lite.distributions import DiagonalGaussian
 from shala_lite.experiments import Experiment
 from shala_lite.files import read_json
+from shala_lite.stages import seeded
 
 PARAMETERS = {
     "profile": "smoke",
@@ -140,10 +141,11 @@ def test_a_prior_of_another_kind_shares_stage_1_and_its_flow_map_knows_it(first,
 
 
 def test_the_manifest_says_how_fast_each_training_was(first):
-    trainings = first.run.manifest()["trainings"]
+    trainings = {known["training"]: known for known in first.run.manifest()["trainings"]}
     assert {"stage 1", "stage 2", "judge m0"} <= trainings.keys()
     for name, known in trainings.items():
         steps = 2 if "judge" in name else 1 if "guide" in name else 3
+        assert known["artifact"].startswith(name.split()[0].replace("guide", "stage2"))
         assert known["items"] == steps * 16
         assert known["items_per_second"] > 0
 
@@ -151,7 +153,8 @@ def test_the_manifest_says_how_fast_each_training_was(first):
 def test_a_stage_can_be_trained_for_a_time(first, store):
     found = experiment(stage1_seconds=1)
     assert found.stage1() is not found.stage1("concat", seconds=0)
-    assert found.histories["stage 1"].steps[-1] == 3
+    assert found.histories["stage 1 (seconds 0)"].steps[-1] == 3
+    assert found.histories["stage 1"].steps[-1] > 3
     again = experiment(stage1_seconds=1)
     again.stage1()
     assert again.histories["stage 1"].steps[-1] > 3
@@ -307,3 +310,27 @@ def test_models_come_frozen_in_evaluation_mode(first):
 def test_an_unknown_setting_of_a_stage_is_named(first):
     with pytest.raises(TypeError, match="dept"):
         experiment(stage2_dept=3).stage2()
+
+
+def test_a_stage_stands_on_the_weights_below_and_not_on_their_settings(first, store, monkeypatch):
+    """Trained for a time, or on a GPU, the same settings end in other weights."""
+    found = experiment(seed=7)
+    before, weights_before = found.stage2_folder(), found.stage1_folder() / "vae.safetensors"
+    flow_map = found.flow_map()
+    weights_before.write_bytes(b"damaged")
+    monkeypatch.setattr(experiments, "seeded", lambda seed: seeded(seed + 1))
+    again = experiment(seed=7)
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert again.stage1_folder() == found.stage1_folder()
+    assert again.stage2_folder() != before
+    assert not torch.equal(again.flow_map().teacher.latent_mean, flow_map.teacher.latent_mean)
+
+
+def test_a_training_has_the_name_that_its_caller_gives_it(first, store):
+    """Whoever trained it first, with which parameters as changes."""
+    long = experiment(stage1_beta=3.0)
+    long.stage1("concat")
+    short = experiment()
+    short.stage1("concat", beta=3.0)
+    assert set(long.histories) == {"stage 1"}
+    assert set(short.histories) == {"stage 1 (beta 3.0)"}

@@ -44,6 +44,15 @@ def test_they_are_trained_once_frozen_and_of_one_seed():
         assert not any(p.requires_grad for p in judge.parameters())
 
 
+def test_a_judge_has_its_heads_in_the_order_that_was_asked_for():
+    turned = dict(reversed(CLASSES.items()))
+    run = experiment()
+    for classes in (CLASSES, turned):
+        judge = more_judges.attribute_judge(run, classes)
+        assert list(judge.classes) == list(classes)
+    assert len(run.run.manifest()["artifacts"]) == 2
+
+
 def test_other_sizes_and_data_give_others_and_the_run_names_them():
     first = experiment()
     more_judges.matcher(first)

@@ -67,6 +67,12 @@ def test_numbers_keep_rows_and_columns_apart():
     assert Cells(lacking).rows[2] == ["s", "-", "4"]
 
 
+def test_trainings_of_one_name_are_told_apart_by_their_settings():
+    first, second = History(steps=[10], seconds=1.0), History(steps=[20], seconds=2.0)
+    page = report.trainings({"stage 1": first, "stage 1 (beta 2.0)": second})
+    assert Cells(page).rows[1:] == [["stage 1", "10", "1"], ["stage 1 (beta 2.0)", "20", "2"]]
+
+
 def test_trainings_are_named_without_their_settings():
     long, short = History(steps=[10, 20], seconds=3.4), History(steps=[5], seconds=1.0)
     page = report.trainings({"stage 1": long, "stage 1 moe (depth 2, hidden 256)": short})

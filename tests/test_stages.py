@@ -8,7 +8,7 @@ import torch
 from shala_lite.experts import EXPERTS
 from shala_lite.modalities import Modality
 from shala_lite.model import VARIANTS, make_vae
-from shala_lite.stages import baseline, label_of, module_of, seeded, steps_of
+from shala_lite.stages import Stages, baseline, label_of, module_of, seeded, steps_of
 
 
 def test_weights_are_drawn_from_the_seed_and_the_global_state_is_left_alone():
@@ -58,3 +58,12 @@ def test_decoders_of_every_baseline_read_as_much_of_z():
         assert vae.beta == 3.0
         for theirs, own in zip(vae.decoders.parameters(), ours.decoders.parameters(), strict=True):
             assert theirs.shape == own.shape
+
+
+def test_another_device_begins_anew(tmp_path, monkeypatch):
+    own = Stages(None, 0)
+    here = own.checkpoints(tmp_path, "guide")
+    assert here.is_dir()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    there = own.checkpoints(tmp_path, "guide")
+    assert (here.name, there.name) == ("checkpoint-guide-cpu", "checkpoint-guide-cuda")

@@ -349,7 +349,7 @@ def test_the_steps_of_a_budget_are_measured_once_and_leave_the_model_alone(tmp_p
     assert steps > 10  # a step of this model takes far less than half a second
     # a run that goes on finds its number, whatever the machine does by then
     assert steps_within(model, data, {**budget, "seconds": 1e6}, tmp_path) == steps
-    assert (tmp_path / "steps.json").read_text() == str(steps)
+    assert int((tmp_path / "steps.json").read_text()) == steps
 
 
 def test_more_time_is_more_steps(tmp_path):
@@ -378,3 +378,16 @@ def test_what_a_training_takes_once_is_not_a_step(tmp_path, monkeypatch, overhea
     assert steps_within(Notes(), Rows(), budget, tmp_path) == 5000
     # the trial that decides is long enough to be told from a clock's noise
     assert 0.01 * (asked[-1] - asked[-2]) >= 0.01 * budget["seconds"]
+
+
+def test_a_folder_of_another_model_or_other_data_is_not_continued(tmp_path):
+    """Though every shape agrees, and the steps are done: its weights are not what was asked for."""
+    for number, change in enumerate(("config", "fingerprint")):
+        folder, of = tmp_path / str(number), {"config": {"beta": 1.0}, "fingerprint": "a"}
+        for value in (of, of | {change: "another"}):
+            model, data = Notes(), Rows()
+            model.config, data.fingerprint = value["config"], value["fingerprint"]
+            if value is of:
+                fit(model, data, steps=4, seed=0, learning_rate=1e-2, folder=folder, **OPTIONS)
+        with pytest.raises(ValueError, match="another run"):
+            fit(model, data, steps=4, seed=0, learning_rate=1e-2, folder=folder, **OPTIONS)

@@ -73,7 +73,8 @@ def test_every_number_of_views_has_its_scores(study):
 
 def test_its_models_are_trained_on_those_views_alone(study):
     run, _ = study
-    labels = run.manifest()["trainings"]
+    labels = [known["training"] for known in run.manifest()["trainings"]]
+    assert len([label for label in labels if label.startswith("stage 1")]) == 4
     assert any(label.startswith("stage 1 moe") for label in labels)
     stages = [a["name"] for a in run.manifest()["artifacts"] if a["name"].startswith("stage")]
     assert len([name for name in stages if name.startswith("stage1")]) == 4
