@@ -23,7 +23,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from shala_lite import profiles, publish, runs
-from shala_lite.execute import cell_sources, own_cells
+from shala_lite.execute import cell_sources, finished, own_cells
 from shala_lite.files import read_json
 
 BOOK = Path(__file__).resolve().parent
@@ -53,7 +53,7 @@ def executed(chapter: str, book: Path = BOOK) -> Path:
     folder = runs.run_folder(chapter, profiles.resolve(chapter, PROFILE, book=book))
     command = f"python -m shala_lite run {chapter} --profile {PROFILE}"
     copy = folder / f"{chapter}.ipynb"
-    if not copy.is_file() or not (folder / "manifest.json").is_file():
+    if not finished(copy, folder):
         raise BuildError(f"{chapter} has not been executed at {PROFILE}; run: {command}")
     if cell_sources(copy) != cell_sources(book / f"{chapter}.ipynb"):
         raise BuildError(f"{chapter} was edited after it was executed; run: {command}")

@@ -91,9 +91,19 @@ def decoded(vae: MultimodalVAE, z: Tensor) -> dict[str, Tensor]:
 
 
 def judge_dataset(judges: Judges, data: MultimodalDataset) -> Judged:
-    """Judge real sets: the reference of every distance."""
+    """Judge real sets: the reference of every distance. They are complete, else a ValueError."""
+    _check_complete(data)
     found = _judge((batch["x"] for batch in data.batches(CHUNK)), judges)
     return found._replace(distinct=data.distinct)
+
+
+def _check_complete(data: MultimodalDataset) -> None:
+    if not data.complete:
+        lacking = (~data.present).sum().item()
+        raise ValueError(
+            f"data: {lacking} of {data.present.numel()} observations missing, "
+            "expected complete items: what is missing cannot be a source, nor be judged"
+        )
 
 
 def _judge(sets: Iterable[dict[str, Tensor]], judges: Judges) -> Judged:
@@ -166,12 +176,17 @@ def scoreboard(
 
 @torch.no_grad()
 def features_of(vae: MultimodalVAE, data: MultimodalDataset) -> dict[str, Tensor]:
-    """Deterministic features {name: (N, D)} of a dataset, on the model's device."""
+    """Deterministic features {name: (N, D)} of a dataset, on the model's device.
+
+    Raises:
+        ValueError: observations are missing; see `latents.encode`.
+    """
+    _check_complete(data)
     device = next(vae.parameters()).device
     parts: dict[str, list[Tensor]] = {}
     for batch in data.batches(CHUNK):
         x = {name: value.to(device) for name, value in batch["x"].items()}
-        for name, h in vae.features(x, batch["present"]).items():
+        for name, h in vae.features(x).items():
             parts.setdefault(name, []).append(h)
     return {name: torch.cat(values) for name, values in parts.items()}
 

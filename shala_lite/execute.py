@@ -68,10 +68,21 @@ def execute(notebook: Path, folder: Path, parameters: Mapping[str, Any]) -> bool
     return False
 
 
+def finished(notebook: Path, folder: Path) -> bool:
+    """Whether the last run of this notebook in the folder went through all of its cells.
+
+    A run that failed or was killed leaves the copy of the one before it, beside its own. It may
+    have written another manifest, which that copy is not of.
+    """
+    leftovers = (folder / f"{notebook.stem}.{state}.ipynb" for state in ("running", "failed"))
+    whole = (folder / notebook.name).is_file() and (folder / "manifest.json").is_file()
+    return whole and not any(path.is_file() for path in leftovers)
+
+
 def up_to_date(notebook: Path, folder: Path) -> bool:
     """Whether the folder holds a finished run of this notebook, by the code its numbers rest on."""
     copy, manifest = folder / notebook.name, folder / "manifest.json"
-    if not (copy.is_file() and manifest.is_file()) or cell_sources(copy) != cell_sources(notebook):
+    if not finished(notebook, folder) or cell_sources(copy) != cell_sources(notebook):
         return False
     try:
         known = read_json(manifest)

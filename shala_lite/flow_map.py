@@ -160,7 +160,8 @@ class FlowMap(nn.Module):
             steps: equal spans between noise and data, one evaluation each.
         """
         prior, given = self.student, given or {}
-        have = which_given(n, given, present, self.names).to(prior.latent_mean.device)
+        have = which_given(n, prior.feature_dim, given, present, self.names)
+        have = have.to(prior.latent_mean.device)
         noise = standard_normal_like(torch.Size((n, self.latent_dim)), prior.latent_mean, generator)
 
         def velocity(z: Tensor, t: Tensor) -> Tensor:

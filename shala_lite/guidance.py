@@ -22,30 +22,35 @@ Given = Features | None
 Conditional = Callable[[Tensor, Tensor, Features, Tensor], Tensor]
 
 
-def which_given(n: int, given: Features, present: Tensor | None, names: Sequence[str]) -> Tensor:
+def which_given(
+    n: int, width: int, given: Features, present: Tensor | None, names: Sequence[str]
+) -> Tensor:
     """The features that each item may use, (n, M) bool; unlike in stage 1 they may be none.
 
     Args:
         n: number of items.
+        width: D, the size of a feature.
         given: features {name: (n, D)} of any subset.
         present: (n, M) bool, in the order of `names`; None means all that is given.
         names: all M modalities.
 
     Raises:
-        ValueError: features of another number of items, or `present` of another shape.
+        ValueError: features, or `present`, of another shape, or `present` not of bool.
         KeyError: features of an unknown modality.
     """
     unknown = sorted(set(given) - set(names))
     if unknown:
         raise KeyError(f"given: unknown {unknown}, expected among {list(names)}")
-    wrong = {name: len(h) for name, h in given.items() if len(h) != n}
+    wrong = {name: tuple(h.shape) for name, h in given.items() if h.shape != (n, width)}
     if wrong:
-        raise ValueError(f"given: {wrong} items, expected n = {n}")
+        raise ValueError(f"given: shapes {wrong}, expected (n, D) = {(n, width)}")
     have = torch.tensor([name in given for name in names]).expand(n, -1)
     if present is None:
         return have
     if present.shape != have.shape:
         raise ValueError(f"present: shape {tuple(present.shape)}, expected {tuple(have.shape)}")
+    if present.dtype != torch.bool:
+        raise ValueError(f"present: {present.dtype}, expected torch.bool")
     return have.to(present.device) & present
 
 

@@ -1,16 +1,16 @@
 """ShaLa: both stages as one model that generates, translates, saves and loads."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from shala_lite.experts import EXPERTS
+from shala_lite.files import file_sha256, read_json, write_atomic, write_json
 from shala_lite.flow_map import FlowMap
 from shala_lite.fused import FusedVAE
 from shala_lite.fusion import FUSIONS
@@ -65,11 +65,11 @@ def as_tensor(modality: Modality, seen: Any, device: torch.device | str = "cpu")
 
 
 def save_module(module: nn.Module, config: dict, folder: Path, name: str) -> None:
-    """Write weights to <name>.safetensors and `config` to <name>.json."""
+    """Write weights to <name>.safetensors and `config` to <name>.json, each at once."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
-    save_file(tensors, folder / f"{name}.safetensors")
-    (folder / f"{name}.json").write_text(json.dumps({"format": FORMAT, **config}, indent=1))
+    write_atomic(folder / f"{name}.safetensors", save(tensors))
+    write_json(folder / f"{name}.json", {"format": FORMAT, **config})
 
 
 def read_config(folder: Path, name: str) -> dict:
@@ -82,7 +82,7 @@ def read_config(folder: Path, name: str) -> dict:
     path = Path(folder) / f"{name}.json"
     if not path.exists():
         raise FileNotFoundError(f"folder: {folder} holds no {path.name}, expected a saved model")
-    config = json.loads(path.read_text())
+    config = read_json(path)
     if config.pop("format", None) != FORMAT:
         raise ValueError(f"{path}: not of format {FORMAT}; save the model again")
     return config
@@ -219,11 +219,29 @@ class ShaLa:
         return self.vae.decode(samples.z, text_generator)
 
     def save(self, folder: Path | str) -> None:
-        """Write both stages as safetensors and JSON."""
-        save_vae(self.vae, Path(folder))
-        save_prior(self.prior, Path(folder))
+        """Write both stages as safetensors and JSON, and last which files belong together."""
+        folder = Path(folder)
+        save_vae(self.vae, folder)
+        save_prior(self.prior, folder)
+        write_json(folder / "model.json", {"format": FORMAT, **_weights(folder)})
 
     @classmethod
     def load(cls, folder: Path | str) -> "ShaLa":
-        """Read what `save` wrote."""
-        return cls(load_vae(Path(folder)), load_prior(Path(folder)))
+        """Read what `save` wrote.
+
+        Raises:
+            FileNotFoundError: there is no such model.
+            ValueError: it is of another version of the format, or its two stages were not saved
+                together: a prior knows the latent space of one stage 1 only.
+        """
+        folder = Path(folder)
+        known = read_config(folder, "model")
+        vae, prior = load_vae(folder), load_prior(folder)
+        if changed := [name for name, digest in _weights(folder).items() if known[name] != digest]:
+            raise ValueError(f"folder: {changed} of {folder} changed after the model was saved")
+        return cls(vae, prior)
+
+
+def _weights(folder: Path) -> dict[str, str]:
+    names = ("vae.safetensors", "prior.safetensors")
+    return {name: file_sha256(folder / name) for name in names}

@@ -106,7 +106,7 @@ class LatentPrior(nn.Module):
             none=none,
             one=one,
         )
-        self.names, self.latent_dim = tuple(names), latent_dim
+        self.names, self.latent_dim, self.feature_dim = tuple(names), latent_dim, feature_dim
         self.schedule = SCHEDULES[schedule]()
         self.parametrisation, self.none, self.one = parametrisation, none, one
         sizes = dict(width=width, depth=depth)
@@ -215,7 +215,8 @@ class LatentPrior(nn.Module):
         if against == "guide" and guidance != 1.0 and self.guide is None:
             raise ValueError("against: 'guide' of a prior with guide_width 0, expected it positive")
         given = given or {}
-        have = which_given(n, given, present, self.names).to(self.latent_mean.device)
+        have = which_given(n, self.feature_dim, given, present, self.names)
+        have = have.to(self.latent_mean.device)
         guided = guidance != 1.0 and (against == "guide" or bool(given))
         velocity: Velocity = partial(self.velocity, features=given, present=have)
         if guided:
@@ -287,7 +288,7 @@ class LatentPrior(nn.Module):
             raise ValueError(f"z: shape {tuple(z.shape)}, expected (n, {self.latent_dim})")
         given, asked = given or {}, z
         z = z.to(self.latent_mean)
-        have = which_given(len(z), given, present, self.names).to(z.device)
+        have = which_given(len(z), self.feature_dim, given, present, self.names).to(z.device)
         found = []
         with evaluating(self):
             for some in torch.arange(len(z), device=z.device).split(AT_ONCE):

@@ -20,7 +20,7 @@ from typing import Any
 
 from .artifacts import locked
 from .code_digest import module_digest
-from .files import canonical, file_sha256, read_json, root, write_atomic, write_json
+from .files import canonical, file_sha256, read_json, write_atomic, write_json
 from .profiles import home
 from .runs import split_metric
 
@@ -103,8 +103,8 @@ def publish(run_folder: Path, book: Path | None = None) -> Published:
     folder = results_folder(
         entry["chapter"], entry["dataset"], entry["source"], entry["profile"], book
     )
-    root().mkdir(parents=True, exist_ok=True)
-    with locked(root() / "publish.lock", "another process publishes a run"):
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with locked(folder.parent / ".publish.lock", "another process publishes a run"):
         others = _runs(folder)
         others.pop(entry["seed"], None)
         for other in others.values():

@@ -102,6 +102,11 @@ def test_resumed_only_what_is_not_finished_or_of_other_code_runs(
         assert resume() == ["02_second"]
     (folder / "manifest.json").unlink()
     assert resume() == ["02_second"]
+    # a later run that failed, or was killed, after it had written its own manifest
+    for state in ("failed", "running"):
+        (folder / f"02_second.{state}.ipynb").write_text("{}")
+        assert resume() == ["02_second"]
+        assert resume() == []
 
 
 def test_parameters_out_folder_and_publishing_as_a_person_types_them(tmp_path, book, capsys):

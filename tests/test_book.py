@@ -242,6 +242,14 @@ def test_a_chapter_that_was_not_executed_is_an_error_that_names_it(small, tmp_pa
         build.assemble(source, small)
 
 
+def test_a_chapter_whose_last_run_failed_is_an_error_that_names_it(small, build):
+    folder = execute(small)
+    assert build.executed("01_small", small) == folder
+    (folder / "01_small.failed.ipynb").write_text("{}")
+    with pytest.raises(build.BuildError, match="01_small has not been executed"):
+        build.executed("01_small", small)
+
+
 def test_a_chapter_edited_after_its_run_is_an_error_that_names_it(small, build):
     execute(small)
     path = small / "01_small.ipynb"

@@ -280,3 +280,13 @@ def test_the_least_guidance_is_the_smallest_that_is_nearly_best(sweep, tolerance
 def test_a_negative_tolerance_is_refused():
     with pytest.raises(ValueError, match=r"tolerance is -0\.1; expected at least 0"):
         evaluation.least_guidance({1.0: 2.0}, -0.1)
+
+
+def test_missing_observations_are_refused_and_not_taken_for_given(data, judges):
+    vae, prior = stages()
+    some = data.with_missing(0.3)
+    for score in (evaluation.conditional, evaluation.coherence_by_sources):
+        with pytest.raises(ValueError, match=r"data: \d+ of 180 observations missing"):
+            score(vae, prior, judges, some, **SETTINGS)
+    with pytest.raises(ValueError, match="expected complete items"):
+        evaluation.judge_dataset(judges, some)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_models import NAMES, rng, tiny_features
+from tiny_models import FEATURE, NAMES, rng, tiny_features
 
 from shala_lite.guidance import guided_velocity, which_given
 
@@ -42,17 +42,24 @@ def test_what_is_given_is_what_is_there_and_may_be_used():
     del given["b"]
     present = torch.rand(12, 3, generator=rng()) < 0.5
     expected = present & torch.tensor([True, False, True])
-    assert torch.equal(which_given(12, given, present, NAMES), expected)
+    assert torch.equal(which_given(12, FEATURE, given, present, NAMES), expected)
     here = torch.tensor([True, False, True]).expand(12, -1)
-    assert torch.equal(which_given(12, given, None, NAMES), here)
-    assert not which_given(12, {}, None, NAMES).any()
+    assert torch.equal(which_given(12, FEATURE, given, None, NAMES), here)
+    assert not which_given(12, FEATURE, {}, None, NAMES).any()
 
 
 def test_what_cannot_be_given_is_named():
     given = tiny_features(12)
     with pytest.raises(KeyError, match=r"given: unknown \['d'\].*'a', 'b', 'c'"):
-        which_given(12, {"d": given["a"]}, None, NAMES)
-    with pytest.raises(ValueError, match=r"given: \{'b': 11\} items, expected n = 12"):
-        which_given(12, given | {"b": given["b"][:11]}, None, NAMES)
+        which_given(12, FEATURE, {"d": given["a"]}, None, NAMES)
+    with pytest.raises(
+        ValueError, match=r"given: shapes \{'b': \(11, 5\)\}, expected .* \(12, 5\)"
+    ):
+        which_given(12, FEATURE, given | {"b": given["b"][:11]}, None, NAMES)
     with pytest.raises(ValueError, match=r"present: shape \(12, 2\), expected \(12, 3\)"):
-        which_given(12, given, EVERYTHING[:, :2], NAMES)
+        which_given(12, FEATURE, given, EVERYTHING[:, :2], NAMES)
+    narrow = given | {"a": given["a"][:, :1]}  # would be broadcast
+    with pytest.raises(ValueError, match=r"'a': \(12, 1\)\}, expected \(n, D\) = \(12, 5\)"):
+        which_given(12, FEATURE, narrow, None, NAMES)
+    with pytest.raises(ValueError, match=r"present: torch.float32, expected torch.bool"):
+        which_given(12, FEATURE, given, EVERYTHING.float(), NAMES)

@@ -118,7 +118,17 @@ def test_saving_what_was_loaded_gives_the_same_files(tmp_path):
     ShaLa.load(tmp_path / "one").save(tmp_path / "two")
     files = contents(tmp_path / "one")
     assert files == contents(tmp_path / "two")
-    assert set(files) == {"vae.json", "vae.safetensors", "prior.json", "prior.safetensors"}
+    stages = {"vae.json", "vae.safetensors", "prior.json", "prior.safetensors"}
+    assert set(files) == {*stages, "model.json"}
+
+
+def test_stages_that_were_not_saved_together_are_refused(tmp_path):
+    """As a kill between the two leaves them: sizes and names agree, the latent space does not."""
+    tiny_model().save(tmp_path)
+    stir(vae := tiny_vae(), seed=5)
+    save_vae(vae, tmp_path)
+    with pytest.raises(ValueError, match=r"folder: \['vae.safetensors'\] of .* changed after"):
+        ShaLa.load(tmp_path)
 
 
 def tiny_flow_map():
@@ -321,12 +331,12 @@ def test_one_generator_may_draw_both_latents_and_words():
 
 
 def test_a_folder_without_a_model_is_a_clear_error(tmp_path):
-    with pytest.raises(FileNotFoundError, match=rf"{tmp_path} holds no vae\.json"):
+    with pytest.raises(FileNotFoundError, match=rf"{tmp_path} holds no model\.json"):
         ShaLa.load(tmp_path)
-    save_vae(tiny_vae(), tmp_path)
-    with pytest.raises(FileNotFoundError, match=rf"{tmp_path} holds no prior\.json"):
-        ShaLa.load(tmp_path)
-    save_prior(tiny_prior(), tmp_path)
+    for load, name in ((load_vae, "vae"), (load_prior, "prior")):
+        with pytest.raises(FileNotFoundError, match=rf"{tmp_path} holds no {name}\.json"):
+            load(tmp_path)
+    ShaLa(tiny_vae(), tiny_prior()).save(tmp_path)
     (tmp_path / "prior.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match=r"prior\.safetensors"):
         ShaLa.load(tmp_path)

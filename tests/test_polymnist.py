@@ -233,6 +233,9 @@ def test_real_splits_share_no_scan(raw_root):
         data = real(raw_root, split, size=600)
         images = torch.cat([data.observations[name][:, 0] for name in NAMES]).numpy()
         seen[split] = {(image == 255).tobytes() for image in images}
+        assert data.distinct == len(seen[split])
+        leading = data.observations["m0"][: data.distinct, 0].numpy() == 255
+        assert len(np.unique(leading, axis=0)) == data.distinct  # they repeat none
     scans, _ = small_mnist("train")
     assert seen["train"] == {(scan > 128).tobytes() for scan in scans[:220]}
     assert seen["val"] == {(scan > 128).tobytes() for scan in scans[220:]}

@@ -1,11 +1,15 @@
 """Profiles and the notebook's parameters: names, types, and what the errors say."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from shala_lite import profiles
+from shala_lite.datasets import archive
+from shala_lite.experiments import VAL_MOST
 
+BOOK = Path(__file__).resolve().parent.parent / "book"
 CELL = """
 # what the chapter can be told
 profile = "quick"
@@ -162,3 +166,16 @@ def test_values_on_the_command_line(text, value):
 def test_without_a_book_the_error_says_where_to_be(tmp_path):
     with pytest.raises(ValueError, match="inside a clone"):
         profiles.chapters(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("profile", ["laptop", "full"])
+def test_profiles_for_real_digits_fit_the_published_archive(profile):
+    """60,000 training and 10,000 test items, which cannot be extended."""
+    chapters = sorted(path.stem for path in (BOOK / "profiles" / profile).glob("*.yaml"))
+    asked = {chapter: profiles.resolve(chapter, profile, book=BOOK) for chapter in chapters}
+    asked = {c: p for c, p in asked.items() if (p["dataset"], p["source"]) == ("polymnist", "real")}
+    assert len(asked) > 5
+    for p in asked.values():
+        archive.positions(60_000, "train", p["train_size"], 0)
+        archive.positions(60_000, "val", min(p["test_size"], VAL_MOST), 0)
+        archive.positions(10_000, "test", p["test_size"], 0)

@@ -144,7 +144,7 @@ def real(split: str, size: int | None, seed: int, root: Path) -> MultimodalDatas
     rng = generator("polymnist", "real", split, seed)
     columns, labels = compose(scans, digits, list(pictures.values()), count, rng)
     note = f"the recipe of PolyMNIST on MNIST and the pictures {', '.join(pictures)}"
-    return _dataset(columns, labels, split, "real", note)
+    return _dataset(columns, labels, split, "real", note, min(count, len(scans)))
 
 
 def read_pictures(folder: Path) -> dict[str, Images]:
