@@ -49,7 +49,7 @@ class _Run:
         """The artifact's folder, as it is."""
         return folder
 
-    def trained(self, label: str, items: int, seconds: float) -> None:
+    def trained(self, folder: Path, label: str, items: int, seconds: float) -> None:
         """Noted nowhere."""
 
     def stage(self, name: str) -> Any:

@@ -26,7 +26,7 @@ class Leased:
     """Data that stop giving batches after `lease` of them."""
 
     def __init__(self, data, lease):
-        self.data, self.left = data, lease
+        self.data, self.left, self.fingerprint = data, lease, data.fingerprint
 
     def __len__(self):
         return len(self.data)
