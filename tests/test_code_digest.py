@@ -140,3 +140,11 @@ def test_an_edit_during_a_process_counts_for_the_next_one(tmp_path):
     first, second = run(), run()
     assert first[0] == first[1]
     assert second[0] == second[1] != first[0]
+
+
+def test_a_module_by_itself_counts_without_what_it_imports():
+    every = code_digest.module_digests(["vae"])
+    assert code_digest.own_digests(["vae"]) == {"shala_lite.vae": every["shala_lite.vae"]}
+    assert len(every) > 1
+    with pytest.raises(ValueError, match=r"names: \['shala_lite.nowhere'\], no modules"):
+        code_digest.own_digests(["nowhere"])
