@@ -13,7 +13,9 @@ as d = alpha sigma' - alpha' sigma = c_out sqrt(s), hence || e_theta - e ||^2 = 
 || F - F* ||^2: the noise loss (Ho et al. 2020) is silent about t = 1, where z_t is all noise. Both
 sample through v_theta, which has no singularity.
 
-Source: ShaLa, arXiv 2508.17376, section 3.4; t is drawn logit-normally, as in Esser et al. 2024.
+Source: ShaLa, arXiv 2508.17376, section 3.4; t is drawn logit-normally, as in Esser et al. 2024. On
+straight lines logit(t) = log(sigma / alpha): mean -0.5 and deviation 1.2 are those of Karras et al.
+2022 (EDM) for data of unit variance.
 """
 
 from collections.abc import Sequence
@@ -59,6 +61,7 @@ class LatentPrior(nn.Module):
         schedule: `rectified` or `variance_preserving`.
         parametrisation: whose error is the loss, that of the `velocity` or of the `noise`.
         none, one: probabilities of conditioning on nothing and on a single modality in training.
+        time_mean, time_std: of logit(t) in training; a mean below 0 visits little noise more often.
     """
 
     latent_mean: Tensor
@@ -81,6 +84,8 @@ class LatentPrior(nn.Module):
         parametrisation: str = "velocity",
         none: float = 0.4,
         one: float = 0.3,
+        time_mean: float = 0.0,
+        time_std: float = 1.0,
     ) -> None:
         super().__init__()
         if schedule not in SCHEDULES:
@@ -91,24 +96,17 @@ class LatentPrior(nn.Module):
             raise ValueError(f"parametrisation: {parametrisation!r}, expected one of {PREDICTED}")
         if min(none, one) < 0 or none + one > 1:
             raise ValueError(f"none, one: {none}, {one}, expected probabilities with sum at most 1")
-        self.config: dict[str, Any] = dict(
-            latent_dim=latent_dim,
-            feature_dim=feature_dim,
-            denoiser=denoiser,
-            width=width,
-            depth=depth,
-            tokens=tokens,
-            heads=heads,
-            guide_width=guide_width,
-            guide_depth=guide_depth,
-            schedule=schedule,
-            parametrisation=parametrisation,
-            none=none,
-            one=one,
-        )
+        if not time_std > 0:
+            raise ValueError(f"time_std: {time_std}, expected a positive number")
+        self.config: dict[str, Any] = dict(latent_dim=latent_dim, feature_dim=feature_dim)
+        self.config |= dict(denoiser=denoiser, width=width, depth=depth, tokens=tokens, heads=heads)
+        self.config |= dict(guide_width=guide_width, guide_depth=guide_depth, schedule=schedule)
+        self.config |= dict(parametrisation=parametrisation, none=none, one=one)
+        self.config |= dict(time_mean=time_mean, time_std=time_std)
         self.names, self.latent_dim, self.feature_dim = tuple(names), latent_dim, feature_dim
         self.schedule = SCHEDULES[schedule]()
         self.parametrisation, self.none, self.one = parametrisation, none, one
+        self.time_mean, self.time_std = time_mean, time_std
         sizes = dict(width=width, depth=depth)
         if denoiser == "transformer":
             sizes |= dict(tokens=tokens, heads=heads)
@@ -177,7 +175,8 @@ class LatentPrior(nn.Module):
         """The module's loss with a fresh z for every item; also that `given` any, and `nothing`."""
         z = self.standardised(latents.sample(generator))
         noise = standard_normal_like(z.shape, z, generator)
-        t = standard_normal_like(z.shape[:1], z, generator).sigmoid()
+        logit = self.time_mean + self.time_std * standard_normal_like(z.shape[:1], z, generator)
+        t = logit.sigmoid()
         subset = draw_subsets(present, self.none, self.one, generator)
         noisy, target = diffuse(self.schedule, z, noise, t)
         _, unit, scale = preconditioning(self.schedule, t)

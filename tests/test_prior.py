@@ -133,6 +133,19 @@ def test_the_noise_loss_is_the_error_of_the_noise(schedule):
     torch.testing.assert_close(loss, (found - noise).square().mean(), rtol=1e-4, atol=0)
 
 
+def test_training_visits_times_with_the_mean_and_deviation_of_their_logits(monkeypatch):
+    prior, latents = tiny_prior(time_mean=-0.5, time_std=1.2, guide_width=4), tiny_latents(64)
+    every, seen, velocity = torch.arange(64).repeat(100), [], prior.velocity
+    monkeypatch.setattr(
+        prior, "velocity", lambda z, t, *rest: seen.append(t) or velocity(z, t, *rest)
+    )
+    prior.loss(**latents.batch(every), generator=rng())
+    (t,) = seen
+    assert t.logit().mean().item() == pytest.approx(-0.5, abs=5 * 1.2 / 80)
+    assert t.logit().std().item() == pytest.approx(1.2, abs=5 * 1.2 / 113)
+    assert (prior.guide.time_mean, prior.guide.time_std) == (-0.5, 1.2)
+
+
 def test_parametrisations_have_one_network_and_differ_in_the_loss_alone():
     velocity, noise = tiny_prior(), tiny_prior(parametrisation="noise", guide_width=4)
     noise.load_state_dict(velocity.state_dict(), strict=False)
@@ -495,6 +508,7 @@ def test_it_learns_two_clusters_and_which_one_is_meant(denoiser):
         ({"none": 0.7, "one": 0.4}, "none, one: 0.7, 0.4"),
         ({"tokens": 5}, "tokens: 5"),
         ({"denoiser": "unet"}, r"denoiser: 'unet', expected one of \['mlp', 'transformer'\]"),
+        ({"time_std": 0.0}, "time_std: 0.0, expected a positive number"),
         (
             {"parametrisation": "score"},
             r"parametrisation: 'score', expected one of \['velocity', 'noise'\]",
