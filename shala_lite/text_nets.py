@@ -6,8 +6,12 @@ The decoder is autoregressive: a position knows what was written before it. Othe
 to carry whatever the positions must agree on, and where it lies between two texts, what comes out
 would be neither (`text_probes` shows it).
 
-Sources: causal convolutions as in WaveNet, van den Oord et al. 2016; nucleus sampling, Holtzman
-et al. 2020.
+What was written decides what is asked of z: after `a red` it is which part is red. So z does not
+only add to what the words before say, it scales it, channel by channel. A decoder that mixes both
+but once can say what z holds for a position, and hardly what z holds for a phrase.
+
+Sources: causal convolutions told of z in every layer as in WaveNet, van den Oord et al. 2016; scale
+and shift, FiLM, Perez et al. 2018; nucleus sampling, Holtzman et al. 2020.
 """
 
 import math
@@ -18,6 +22,9 @@ from torch import Tensor, nn
 from shala_lite.modalities import Modality
 
 SHORTEST = 4  # positions at which a text is read as a whole
+DILATIONS = (1, 2, 4)  # of the decoder's causal convolutions, each of three positions
+
+Context = tuple[Tensor, ...]
 
 
 def _text_length(modality: Modality, width: int) -> int:
@@ -92,14 +99,16 @@ def chosen(logits: Tensor, generator: torch.Generator | None = None, top_p: floa
 class TextDecoder(nn.Module):
     """Latent z, and the tokens before a position, to logits of the token at that position.
 
-    Two causal convolutions read the tokens before, the last seven of them. What they say and what
-    z says is mixed at each position.
+    Causal convolutions read the tokens before, the last `reach` of them. In every layer z scales
+    and shifts what they say. At the end what z says about the position is mixed in.
 
     Args:
         modality: of kind `text`, with V tokens.
         latent_dim: Z.
         width: channels; a token is embedded in as many numbers.
     """
+
+    reach = 1 + 2 * sum(DILATIONS)
 
     def __init__(self, modality: Modality, latent_dim: int, width: int) -> None:
         super().__init__()
@@ -120,20 +129,23 @@ class TextDecoder(nn.Module):
             for _ in range(doublings)
         )
         self.embedding = nn.Embedding(self.tokens + 1, width)  # the last stands before the text
-        layers: list[nn.Module] = []
-        for dilation in (1, 2):
-            layers += [nn.ConstantPad1d((2 * dilation, 0), 0.0)]
-            layers += [nn.Conv1d(width, width, 3, dilation=dilation, bias=False)]
-            layers += [nn.BatchNorm1d(width), nn.SiLU()]
-        self.before = nn.Sequential(*layers)
+        self.before = nn.ModuleList(
+            nn.Sequential(
+                nn.ConstantPad1d((2 * dilation, 0), 0.0),
+                nn.Conv1d(width, width, 3, dilation=dilation, bias=False),
+                nn.BatchNorm1d(width),
+            )
+            for dilation in DILATIONS
+        )
+        self.modulate = nn.Linear(latent_dim, len(DILATIONS) * 2 * width)
         self.last: nn.Module = nn.Sequential(
-            nn.Conv1d(2 * width, width, 1, bias=False),
-            nn.BatchNorm1d(width),
+            nn.Conv1d(2 * width, 2 * width, 1, bias=False),
+            nn.BatchNorm1d(2 * width),
             nn.SiLU(),
-            nn.Conv1d(width, self.tokens, 1),
+            nn.Conv1d(2 * width, self.tokens, 1),
         )
 
-    def context(self, z: Tensor) -> Tensor:
+    def places(self, z: Tensor) -> Tensor:
         """What z (B, Z) says about each position, (B, width, L)."""
         hidden = self.head(z).unflatten(1, self.start)
         for layer in self.doublings:
@@ -141,11 +153,19 @@ class TextDecoder(nn.Module):
             hidden = layer(hidden).unflatten(1, (-1, 2)).transpose(2, 3).flatten(2)
         return hidden[..., : self.length]
 
-    def logits(self, context: Tensor, ids: Tensor) -> Tensor:
-        """Logits (B, L, V) given `context` (B, width, L) and, at l, `ids` (B, L) before l."""
+    def context(self, z: Tensor) -> Context:
+        """`places`, and the scale and shift of every layer, (layers, 2, B, width, 1)."""
+        told = self.modulate(z).unflatten(1, (len(DILATIONS), 2, -1))
+        return self.places(z), told.movedim(0, 2)[..., None]
+
+    def logits(self, context: Context, ids: Tensor) -> Tensor:
+        """Logits (B, L, V) given what z says and, at l, `ids` (B, L) before l."""
+        places, told = context
         known = nn.functional.pad(ids[:, :-1], (1, 0), value=self.tokens)
-        before = self.before(self.embedding(known).mT)
-        return self.last(torch.cat([context, before.to(context.dtype)], 1)).mT.float()
+        before = self.embedding(known).mT
+        for layer, (scale, shift) in zip(self.before, told, strict=True):
+            before = before + nn.functional.silu(layer(before) * (1 + scale) + shift)
+        return self.last(torch.cat([places, before.to(places.dtype)], 1)).mT.float()
 
     def forward(self, z: Tensor, ids: Tensor) -> Tensor:
         """Logits (B, L, V) of the tokens `ids` (B, L), given z (B, Z) and those before each."""

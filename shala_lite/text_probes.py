@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from shala_lite.distributions import DiagonalGaussian
 from shala_lite.modalities import Modality
 from shala_lite.stages import seeded
-from shala_lite.text_nets import TextDecoder
+from shala_lite.text_nets import Context, TextDecoder
 from shala_lite.training import fit
 
 RATE, BATCH = 3e-3, 128
@@ -26,12 +26,16 @@ class IndependentTextDecoder(TextDecoder):
 
     def __init__(self, modality: Modality, latent_dim: int, width: int) -> None:
         super().__init__(modality, latent_dim, width)
-        del self.embedding, self.before
+        del self.embedding, self.before, self.modulate
         self.last = nn.Conv1d(width, self.tokens, 3, padding=1)
 
-    def logits(self, context: Tensor, ids: Tensor) -> Tensor:
-        """Logits (B, L, V) given `context` (B, width, L); `ids` (B, L) are not read."""
-        return self.last(context).mT.float()
+    def context(self, z: Tensor) -> Context:
+        """`places` alone, (B, width, L)."""
+        return (self.places(z),)
+
+    def logits(self, context: Context, ids: Tensor) -> Tensor:
+        """Logits (B, L, V) given what z says; `ids` (B, L) are not read."""
+        return self.last(context[0]).mT.float()
 
 
 DECODERS = {"autoregressive": TextDecoder, "independent": IndependentTextDecoder}

@@ -24,10 +24,10 @@ def rng(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def decoder_of(kind, length, width=6):
+def decoder_of(kind, length, latent_dim=3, width=6):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return DECODERS[kind](word(length), 3, width).eval()
+        return DECODERS[kind](word(length), latent_dim, width).eval()
 
 
 @pytest.mark.parametrize("length", [1, 3, 4, 8, 13, 32])
@@ -67,15 +67,17 @@ def test_drawn_texts_are_as_frequent_as_their_probability(kind):
     torch.testing.assert_close(found, expected, atol=0.012, rtol=0)
 
 
-def test_an_autoregressive_position_knows_the_seven_tokens_before_it_and_no_other():
-    decoder, z, ids = decoder_of("autoregressive", 12), torch.randn(6, 3), texts(6, 12)
+def test_an_autoregressive_position_knows_the_tokens_within_reach_before_it_and_no_other():
+    length = 20
+    decoder, z, ids = decoder_of("autoregressive", length), torch.randn(6, 3), texts(6, length)
+    assert decoder.reach == 15
     logits = decoder(z, ids)
-    for changed in range(12):
+    for changed in range(length):
         other = ids.clone()
         other[:, changed] = (other[:, changed] + 1) % 5
         gap = (decoder(z, other) - logits).abs().amax((0, 2))
-        told = torch.arange(12)
-        assert torch.equal(gap > 0, (changed < told) & (told <= changed + 7))
+        told = torch.arange(length)
+        assert torch.equal(gap > 0, (changed < told) & (told <= changed + decoder.reach))
 
 
 def test_independent_positions_read_no_token():
@@ -144,6 +146,33 @@ def test_words_between_two_words_are_one_of_them_only_if_letters_hear_each_other
         drawn = decoder.eval().write(torch.zeros(500, 3), rng())
         mixed[kind] = (drawn != drawn[:, :1]).any(1).float().mean().item()
     assert mixed["autoregressive"] < 0.05 < 0.5 < mixed["independent"]
+
+
+def test_what_was_written_decides_what_is_asked_of_z():
+    """A text is a part, drawn, and the colour that z says of that part; z tells all of them."""
+    parts, colours = 4, 5
+
+    def items(count, seed):
+        of = torch.randint(colours, (count, parts), generator=rng(seed))
+        part = torch.randint(parts, (count,), generator=rng(seed + 1))
+        colour = of[torch.arange(count), part]
+        z = nn.functional.one_hot(of, colours).flatten(1).float()
+        return z, torch.stack([part, torch.zeros_like(part), colour], 1)
+
+    right = {}
+    for kind in DECODERS:
+        decoder = decoder_of(kind, 3, latent_dim=parts * colours, width=16).train()
+        optimizer = torch.optim.Adam(decoder.parameters(), lr=1e-2)
+        for step in range(200):
+            z, ids = items(128, 2 * step)
+            loss = nn.functional.cross_entropy(decoder(z, ids).flatten(0, 1), ids.flatten())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        z, ids = items(500, 10_000)
+        right[kind] = (decoder.eval()(z, ids)[:, 2].argmax(-1) == ids[:, 2]).float().mean().item()
+    assert right["autoregressive"] > 0.95
+    assert right["independent"] < 0.6
 
 
 def test_the_feature_knows_the_order_of_the_tokens():

@@ -22,7 +22,7 @@ def posteriors(count=300):
 @pytest.mark.parametrize("kind", DECODERS)
 def test_it_reads_what_z_holds_and_the_seed_is_all_that_chance_has(kind):
     posterior, ids = posteriors()
-    sizes = dict(width=8, steps=60, seed=1)
+    sizes = dict(width=8, steps=100, seed=1)
     first, second = (text_decoder(kind, WORD, posterior, ids, **sizes) for _ in range(2))
     assert not first.training
     assert (first.write(posterior.mean) == ids).all()
