@@ -33,7 +33,8 @@ def make_decoder(modality: Modality, inputs: int, config: dict[str, Any]) -> nn.
         return TextDecoder(modality, inputs, config["text_width"])
     hidden, sharpness = config["decoder_hidden"], config["mask_sharpness"]
     if config["decoder"] == "layered":
-        return LayeredDecoder(modality, inputs, hidden, sharpness)
+        count, stride = config["decoder_layers"], config["decoder_stride"]
+        return LayeredDecoder(modality, inputs, hidden, count, stride, sharpness)
     if config["decoder"] == "palette":
         return PaletteDecoder(modality, inputs, hidden, config["decoder_colours"], sharpness)
     return ImageDecoder(modality, inputs, config["widths"], config["residual"])

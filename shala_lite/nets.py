@@ -173,40 +173,70 @@ class ImageDecoder(nn.Module):
 
 
 class LayeredDecoder(nn.Module):
-    r"""Latent z of shape (B, Z) to the mean image (B, C, H, W): one picture over another.
+    r"""Latent z of shape (B, Z) to the mean image (B, C, H, W): pictures, and where each is seen.
 
-        x = g a + (1 - g) b,     a, b (B, C, H, W),     mask g = sigmoid(k u) of (B, 1, H, W)
+        x = sum_k m_k a_k,     pictures a_k (B, C, H, W),     masks m = softmax over k of s u_k
 
-    What stands out and what lies behind can each be smooth, and the mask alone has to be sharp
-    (layered image models: Wang and Adelson 1994). All come from linear layers: on small images a
-    step takes a fraction of the time that convolutions take.
+    What a layer shows can be smooth, and the masks alone have to be sharp (layered image models:
+    Wang and Adelson 1994). So a picture may be coarse: `stride` 4 asks for one colour in 4 x 4
+    pixels, with straight lines between, and a colour is learned at fewer places. Masks (B, K, H, W)
+    have every pixel; u of the last layer is 0. All come from linear layers: on small images a step
+    takes a fraction of the time that convolutions take.
 
-    In training k = 1. A likelihood of pixels rewards a mask that is soft wherever it is unsure,
-    though each pixel belongs to one layer. In evaluation k is `sharpness`: a mask of lower
+    In training s = 1. A likelihood of pixels rewards a mask that is soft wherever it is unsure,
+    though each pixel belongs to one layer. In evaluation s is `sharpness`: a mask of lower
     temperature, as of a relaxed binary variable (Maddison et al. 2017). Above 1, likelihood falls.
 
     Args:
         modality: of kind `image`.
         latent_dim: Z.
         hidden: width of the two hidden layers.
-        sharpness: k in evaluation, positive.
+        count: K, at least two.
+        stride: pixels from one colour of a picture to the next, 1 for a colour in each pixel.
+        sharpness: s in evaluation, positive.
     """
 
+    rows: Tensor  # (H, rows of a picture), how much of each a row of the image has
+    columns: Tensor
+
     def __init__(
-        self, modality: Modality, latent_dim: int, hidden: int, sharpness: float = 1.0
+        self,
+        modality: Modality,
+        latent_dim: int,
+        hidden: int,
+        count: int = 2,
+        stride: int = 1,
+        sharpness: float = 1.0,
     ) -> None:
         super().__init__()
         _check_painter(modality, sharpness)
+        if count < 2:
+            raise ValueError(f"count: {count}, expected at least two layers")
+        if stride < 1:
+            raise ValueError(f"stride: {stride}, expected at least one pixel")
         channels, *self.size = modality.shape
-        self.planes, self.sharpness = (1, channels, channels), sharpness
-        outputs = sum(self.planes) * math.prod(self.size)
-        self.layers = linear_layers(latent_dim, outputs, depth=3, hidden=hidden)
+        self.coarse = [math.ceil(pixels / stride) for pixels in self.size]
+        self.count, self.sharpness = count, sharpness
+        for name, few, many in zip(("rows", "columns"), self.coarse, self.size, strict=True):
+            lines = nn.functional.interpolate(torch.eye(few)[None], many, mode="linear")[0].T
+            self.register_buffer(name, lines, persistent=False)
+        self.parts = ((count - 1) * math.prod(self.size), count * channels * math.prod(self.coarse))
+        self.layers = linear_layers(latent_dim, sum(self.parts), depth=3, hidden=hidden)
+
+    def shown(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Masks (B, K, 1, H, W) that sum to one, and pictures (B, K, C, H, W) in [0, 1]."""
+        masks, pictures = self.layers(z).float().split(self.parts, dim=1)
+        masks = nn.functional.pad(masks.unflatten(1, (-1, *self.size)), (0, 0, 0, 0, 0, 1))
+        masks = (masks if self.training else self.sharpness * masks).softmax(1)
+        pictures = pictures.unflatten(1, (self.count, -1, *self.coarse))
+        if self.coarse != self.size:
+            with torch.autocast(z.device.type, enabled=False):  # products of matrices, yet pixels
+                pictures = self.rows @ pictures @ self.columns.mT
+        return masks.unsqueeze(2), pictures.sigmoid()
 
     def forward(self, z: Tensor) -> Tensor:
-        planes = self.layers(z).float().unflatten(1, (-1, *self.size))
-        mask, above, below = planes.split(self.planes, dim=1)
-        mask = torch.sigmoid(mask if self.training else self.sharpness * mask)
-        return mask * above.sigmoid() + (1 - mask) * below.sigmoid()
+        masks, pictures = self.shown(z)
+        return (masks * pictures).sum(1)
 
 
 class PaletteDecoder(nn.Module):

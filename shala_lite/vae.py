@@ -41,6 +41,8 @@ class MultimodalVAE(nn.Module):
         decoder: of images: `convolutional`, of `widths` and `residual`, or `layered` or `palette`,
             of `decoder_hidden`: see `nets`.
         decoder_hidden: width of the hidden layers of the latter two.
+        decoder_layers: of a layered decoder, how many pictures lie over one another.
+        decoder_stride: of a layered decoder, pixels from one colour of a picture to the next.
         decoder_colours: of a palette.
         mask_sharpness: of the masks of the latter two in evaluation, see `nets.LayeredDecoder`.
         shared_nets: one encoder and one decoder for all modalities that look alike, see `banks`.
@@ -64,6 +66,8 @@ class MultimodalVAE(nn.Module):
         text_width: int = 64,
         decoder: str = "convolutional",
         decoder_hidden: int = 512,
+        decoder_layers: int = 2,
+        decoder_stride: int = 1,
         decoder_colours: int = 8,
         mask_sharpness: float = 1.0,
         shared_nets: bool = False,
@@ -90,6 +94,8 @@ class MultimodalVAE(nn.Module):
             text_width=text_width,
             decoder=decoder,
             decoder_hidden=decoder_hidden,
+            decoder_layers=decoder_layers,
+            decoder_stride=decoder_stride,
             decoder_colours=decoder_colours,
             mask_sharpness=mask_sharpness,
             shared_nets=shared_nets,

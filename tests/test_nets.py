@@ -127,44 +127,50 @@ def test_there_are_as_many_residual_blocks_at_each_resolution_as_asked_for(count
         assert sum(isinstance(module, Residual) for module in net.modules()) == count * resolutions
 
 
-def pictures(net, z):
-    """The two pictures of a layered decoder, each as large as the image."""
-    channels = net.planes[1]
-    planes = net.layers(z).unflatten(1, (-1, *net.size)).sigmoid()
-    return planes[:, 1 : 1 + channels], planes[:, 1 + channels :]
+LAYERED = [(2, 1), (2, 4), (3, 1), (4, 3), (3, 99)]
 
 
+@pytest.mark.parametrize(("count", "stride"), LAYERED)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_layered_image_lies_between_its_two_pictures_and_the_mask_says_where(shape):
-    net, z = layered(shape).eval(), torch.randn(4, 6, generator=rng())
-    image, (above, below) = net(z), pictures(net, z)
+def test_a_layered_image_lies_among_its_pictures_and_the_masks_say_where(shape, count, stride):
+    net, z = layered(shape, count=count, stride=stride).eval(), torch.randn(4, 6, generator=rng())
+    image, (masks, pictures) = net(z), net.shown(z)
     assert image.shape == (4, *shape)
-    assert (image >= torch.minimum(above, below) - 1e-6).all()
-    assert (image <= torch.maximum(above, below) + 1e-6).all()
-    last, pixels = net.layers[-1], shape[1] * shape[2]  # the mask comes first
-    nn.init.zeros_(last.weight[:pixels])
-    for bias, shown in ((40.0, above), (-40.0, below)):
-        nn.init.constant_(last.bias[:pixels], bias)
-        torch.testing.assert_close(net(z), shown)
+    assert masks.shape == (4, count, 1, *shape[1:])
+    assert pictures.shape == (4, count, *shape)
+    torch.testing.assert_close(masks.sum(1), torch.ones(4, 1, *shape[1:]))
+    assert (image >= pictures.amin(1) - 1e-6).all()
+    assert (image <= pictures.amax(1) + 1e-6).all()
+    last, pixels = net.layers[-1], shape[1] * shape[2]  # masks come first, none for the last layer
+    nn.init.zeros_(last.weight[: (count - 1) * pixels])
+    for k in range(count):
+        nn.init.constant_(last.bias[: (count - 1) * pixels], -60.0)
+        nn.init.constant_(last.bias[k * pixels : min(k + 1, count - 1) * pixels], 60.0)
+        torch.testing.assert_close(net(z), pictures[:, k])
         assert not torch.allclose(net(z), image)
 
 
+def test_between_the_colours_of_a_coarse_picture_are_straight_lines():
+    net, z = layered((2, 9, 14), stride=4).eval(), torch.randn(4, 6, generator=rng())
+    assert net.coarse == [3, 4]
+    colours = net.layers(z)[:, net.parts[0] :].unflatten(1, (4, 3, 4))
+    expected = nn.functional.interpolate(colours, (9, 14), mode="bilinear").sigmoid()
+    torch.testing.assert_close(net.shown(z)[1].flatten(1, 2), expected)
+    (alone,) = layered((2, 9, 14), stride=99).eval().shown(z)[1].flatten(3).std(-1).unique()
+    assert alone == 0  # one colour for all of a picture
+
+
 def test_a_sharp_mask_gives_each_pixel_to_one_picture_but_not_in_training():
-    soft, sharp = layered(), layered(sharpness=1e6)
+    soft, sharp = layered(count=3), layered(count=3, sharpness=1e6)
     sharp.load_state_dict(soft.state_dict())
     z = torch.randn(4, 6, generator=rng())
     torch.testing.assert_close(sharp.train()(z), soft.train()(z))
     soft.load_state_dict(sharp.eval().state_dict())  # running statistics moved in training
-    above, below = pictures(sharp, z)
-
-    def away(image):
-        return torch.minimum((image - above).abs(), (image - below).abs()).amax()
-
-    assert away(sharp(z)) < 1e-5
-    assert away(soft.eval()(z)) > 0.05
+    (masks, pictures), image = soft.eval().shown(z), sharp(z)
     # and to the one that the soft mask leans to
-    lean = ((soft(z) - above).abs() < (soft(z) - below).abs()).all(1, keepdim=True)
-    torch.testing.assert_close(sharp(z), torch.where(lean, above, below))
+    nearest = masks.argmax(1, keepdim=True).expand_as(pictures[:, :1])
+    torch.testing.assert_close(image, pictures.gather(1, nearest)[:, 0])
+    assert (soft(z)[:, None] - pictures).abs().amin(1).amax() > 0.02
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -202,6 +208,13 @@ def test_a_sharp_palette_gives_each_pixel_one_colour_but_not_in_training():
 def test_a_sharpness_that_is_not_positive_is_refused(make, sharpness):
     with pytest.raises(ValueError, match=f"sharpness: {sharpness}, expected a positive"):
         make(sharpness=sharpness)
+
+
+@pytest.mark.parametrize("odd", [{"count": 1}, {"stride": 0}])
+def test_a_layered_decoder_of_one_layer_or_of_no_stride_is_refused(odd):
+    ((name, value),) = odd.items()
+    with pytest.raises(ValueError, match=f"{name}: {value}, expected at least"):
+        layered(**odd)
 
 
 def test_a_palette_of_one_colour_is_refused():
