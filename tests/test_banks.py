@@ -18,6 +18,8 @@ CONFIG = dict(
     residual=0,
     text_width=8,
     decoder="layered",
+    decoder_layers=3,
+    decoder_stride=2,
     decoder_hidden=16,
     mask_sharpness=1.0,
 )
