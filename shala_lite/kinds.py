@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from shala_lite.distributions import categorical_log_likelihood, laplace_log_likelihood
 from shala_lite.modalities import Modality
-from shala_lite.nets import ImageDecoder, ImageEncoder, LayeredDecoder, PaletteDecoder
+from shala_lite.nets import ImageDecoder, ImageEncoder, LayeredDecoder
 from shala_lite.text_nets import TextDecoder, TextEncoder
 
-DECODERS = ("convolutional", "layered", "palette")  # of images
+DECODERS = ("convolutional", "layered")  # of images
 # A modality's name, what its decoder says, and of which rows of z, None for all.
 Said = tuple[str, Tensor, Tensor | None]
 
@@ -31,12 +31,10 @@ def make_decoder(modality: Modality, inputs: int, config: dict[str, Any]) -> nn.
     """A new decoder from `inputs` numbers of z, of the kind and sizes in a model's `config`."""
     if modality.kind == "text":
         return TextDecoder(modality, inputs, config["text_width"])
-    hidden, sharpness = config["decoder_hidden"], config["mask_sharpness"]
     if config["decoder"] == "layered":
+        hidden, sharpness = config["decoder_hidden"], config["mask_sharpness"]
         count, stride = config["decoder_layers"], config["decoder_stride"]
         return LayeredDecoder(modality, inputs, hidden, count, stride, sharpness)
-    if config["decoder"] == "palette":
-        return PaletteDecoder(modality, inputs, hidden, config["decoder_colours"], sharpness)
     return ImageDecoder(modality, inputs, config["widths"], config["residual"])
 
 

@@ -38,13 +38,12 @@ class MultimodalVAE(nn.Module):
         widths: channels of the image nets, from fine to coarse.
         residual: residual blocks at each resolution of the image nets.
         text_width: channels of the text nets.
-        decoder: of images: `convolutional`, of `widths` and `residual`, or `layered` or `palette`,
-            of `decoder_hidden`: see `nets`.
-        decoder_hidden: width of the hidden layers of the latter two.
-        decoder_layers: of a layered decoder, how many pictures lie over one another.
-        decoder_stride: of a layered decoder, pixels from one colour of a picture to the next.
-        decoder_colours: of a palette.
-        mask_sharpness: of the masks of the latter two in evaluation, see `nets.LayeredDecoder`.
+        decoder: of images: `convolutional`, of `widths` and `residual`, or `layered`, of what
+            follows: see `nets.LayeredDecoder`.
+        decoder_hidden: width of its hidden layers.
+        decoder_layers: how many pictures lie over one another.
+        decoder_stride: pixels from one colour of a picture to the next.
+        mask_sharpness: of its masks in evaluation.
         shared_nets: one encoder and one decoder for all modalities that look alike, see `banks`.
         likelihood_scale: Laplace scale b of every image modality, in pixel units.
         likelihood_weights: {name: w_m} in training, or pairs; 1 where a modality is not named. A
@@ -68,7 +67,6 @@ class MultimodalVAE(nn.Module):
         decoder_hidden: int = 512,
         decoder_layers: int = 2,
         decoder_stride: int = 1,
-        decoder_colours: int = 8,
         mask_sharpness: float = 1.0,
         shared_nets: bool = False,
         likelihood_scale: float = 0.1,
@@ -96,7 +94,6 @@ class MultimodalVAE(nn.Module):
             decoder_hidden=decoder_hidden,
             decoder_layers=decoder_layers,
             decoder_stride=decoder_stride,
-            decoder_colours=decoder_colours,
             mask_sharpness=mask_sharpness,
             shared_nets=shared_nets,
             likelihood_scale=likelihood_scale,

@@ -8,7 +8,7 @@ from tiny_models import rng, stir
 from torch import nn
 
 from shala_lite.modalities import Modality
-from shala_lite.nets import ImageDecoder, ImageEncoder, LayeredDecoder, PaletteDecoder, Residual
+from shala_lite.nets import ImageDecoder, ImageEncoder, LayeredDecoder, Residual
 
 SHAPES = [(3, 28, 28), (1, 16, 16), (2, 9, 14), (3, 8, 20)]
 WIDTHS = [(4, 5), (3, 4, 5)]
@@ -29,10 +29,6 @@ def decoder(shape=(2, 9, 14), widths=(3, 4, 5), residual=1):
 
 def layered(shape=(2, 9, 14), **options):
     return stir(LayeredDecoder(Modality("a", shape), 6, 11, **options))
-
-
-def palette(shape=(2, 9, 14), **options):
-    return stir(PaletteDecoder(Modality("a", shape), 6, 11, **{"colours": 3} | options))
 
 
 @every
@@ -68,7 +64,7 @@ def test_every_number_of_the_latent_reaches_every_pixel(shape, widths, residual)
         assert (before_the_sigmoid(moved) != still).float().mean() > 0.9
 
 
-@pytest.mark.parametrize("make", [encoder, decoder, layered, palette])
+@pytest.mark.parametrize("make", [encoder, decoder, layered])
 def test_every_parameter_learns(make):
     net = make().train()
     size = (8, 2, 9, 14) if make is encoder else (8, 6)
@@ -78,7 +74,7 @@ def test_every_parameter_learns(make):
     assert not still
 
 
-@pytest.mark.parametrize("make", [encoder, decoder, layered, palette])
+@pytest.mark.parametrize("make", [encoder, decoder, layered])
 def test_items_are_independent_in_evaluation(make):
     net = make().eval()
     size = (6, 2, 9, 14) if make is encoder else (6, 6)
@@ -100,7 +96,7 @@ def test_features_have_unit_scale_in_training():
         torch.testing.assert_close(h.var(0, unbiased=False), torch.ones(7), atol=1e-2, rtol=0)
 
 
-@pytest.mark.parametrize("make", [decoder, layered, palette])
+@pytest.mark.parametrize("make", [decoder, layered])
 def test_images_are_full_precision_when_the_layers_are_not(make):
     """A pixel of bfloat16 has 8 bits; a Laplace likelihood of scale 0.1 would feel it."""
     net, z = make().eval(), torch.randn(4, 6, generator=rng())
@@ -173,41 +169,10 @@ def test_a_sharp_mask_gives_each_pixel_to_one_picture_but_not_in_training():
     assert (soft(z)[:, None] - pictures).abs().amin(1).amax() > 0.02
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_a_palette_paints_every_pixel_with_a_mixture_of_its_colours(shape):
-    net, z = palette(shape).eval(), torch.randn(4, 6, generator=rng())
-    image, colours = net(z), net.palette(z).sigmoid().unflatten(1, (3, -1))
-    assert image.shape == (4, *shape)
-    for bound, beyond in ((colours.amin(1), -1), (colours.amax(1), 1)):
-        assert (beyond * (image - bound[..., None, None]) <= 1e-6).all()
-    last, pixels = net.masks[-1], shape[1] * shape[2]
-    nn.init.zeros_(last.weight)
-    for k in range(3):  # where one mask is everywhere, its colour is
-        nn.init.zeros_(last.bias)
-        nn.init.constant_(last.bias[k * pixels : (k + 1) * pixels], 60.0)
-        torch.testing.assert_close(net(z), colours[:, k, :, None, None].expand_as(image))
-
-
-def test_a_sharp_palette_gives_each_pixel_one_colour_but_not_in_training():
-    soft, sharp = palette(), palette(sharpness=1e6)
-    sharp.load_state_dict(soft.state_dict())
-    z = torch.randn(4, 6, generator=rng())
-    torch.testing.assert_close(sharp.train()(z), soft.train()(z))
-    soft.load_state_dict(sharp.eval().state_dict())
-    colours = sharp.palette(z).sigmoid().unflatten(1, (3, -1))[..., None, None]
-
-    def away(image):
-        return (image[:, None] - colours).abs().amax(2).amin(1).max()
-
-    assert away(sharp(z)) < 1e-5
-    assert away(soft.eval()(z)) > 0.02
-
-
-@pytest.mark.parametrize("make", [layered, palette])
 @pytest.mark.parametrize("sharpness", [0.0, -1.0])
-def test_a_sharpness_that_is_not_positive_is_refused(make, sharpness):
+def test_a_sharpness_that_is_not_positive_is_refused(sharpness):
     with pytest.raises(ValueError, match=f"sharpness: {sharpness}, expected a positive"):
-        make(sharpness=sharpness)
+        layered(sharpness=sharpness)
 
 
 @pytest.mark.parametrize("odd", [{"count": 1}, {"stride": 0}])
@@ -217,16 +182,11 @@ def test_a_layered_decoder_of_one_layer_or_of_no_stride_is_refused(odd):
         layered(**odd)
 
 
-def test_a_palette_of_one_colour_is_refused():
-    with pytest.raises(ValueError, match="colours: 1, expected at least two"):
-        palette(colours=1)
-
-
-@pytest.mark.parametrize("net", [ImageEncoder, ImageDecoder, LayeredDecoder, PaletteDecoder])
+@pytest.mark.parametrize("net", [ImageEncoder, ImageDecoder, LayeredDecoder])
 def test_what_is_no_image_is_refused(net):
     words = SimpleNamespace(name="caption", kind="text", shape=(32, 1000))
     with pytest.raises(ValueError, match=r"'caption': kind 'text' with shape \(32, 1000\)"):
-        net(words, 6, 5 if net in (LayeredDecoder, PaletteDecoder) else (4, 5))
+        net(words, 6, 5 if net is LayeredDecoder else (4, 5))
 
 
 @pytest.mark.parametrize("net", [ImageEncoder, ImageDecoder])

@@ -54,7 +54,9 @@ def cases():
         yield variant, tiny_vae(variant=variant, alignment=1.0, feature_dim=8), data
     yield "masked", tiny_vae(masked=0.5), data
     yield "cycle", tiny_vae(alignment=1.0, cycle=1.0), data
-    shared = dict(shared_nets=True, decoder="palette", decoder_hidden=6)
+    shared = dict(
+        shared_nets=True, decoder="layered", decoder_layers=3, decoder_stride=99, decoder_hidden=6
+    )
     yield "shared", tiny_vae(**shared), data
     yield "layered", tiny_vae(decoder="layered", decoder_hidden=6), data
     vae = tiny_vae(alignment=1.0)
